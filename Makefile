@@ -1,0 +1,71 @@
+# `make run` and `make test` do all their set-up themselves.
+PYTHON ?= python3
+VENV := .venv
+PROTO_VENV := .venv-protos
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROTOS_READY := $(PROTO_VENV)/.ready
+
+.PHONY: help
+help: ## Show what there is to make.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: run
+run: $(READY) ## Start everything here: Redis, policy server, sidecar, and without STRIPE_SECRET_KEY a simulated Stripe.
+	@$(BIN)/spendgate up
+
+.PHONY: test
+test: $(READY) $(PROTOS_READY) ## Run the tests.
+	@$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code
+	@sh protos/breaking.sh $(BIN)/buf
+
+.PHONY: bench
+bench: $(READY) ## Measure the whole path beside a bare proxy.
+	@$(BIN)/python -m bench
+
+.PHONY: generate
+generate: $(PROTOS_READY) ## Write the Python code of the contract.
+	@protos/generate.sh $(CURDIR)/$(PROTO_VENV) $(CURDIR)/clients/python/src
+
+.PHONY: setup
+setup: $(READY) $(PROTOS_READY) ## Only set up.
+
+.PHONY: grpcurl
+grpcurl: .tools/bin/grpcurl ## Build grpcurl, for its tests, where Go is installed.
+
+.PHONY: constraints
+constraints: ## Pin the newest versions; needs uv.
+	@uv pip compile -q constraints.in --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-package spendgate --no-emit-package spendgate-server \
+	  --upgrade -o constraints.txt
+	@uv pip compile -q constraints-protos.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o constraints-protos.txt
+
+.PHONY: clean
+clean: ## Remove what set-up made; the data in .spendgate stays.
+	@rm -rf $(VENV) $(PROTO_VENV) .tools
+
+$(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
+	@echo "setting up $(VENV) (once, about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r constraints.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@
+
+$(PROTOS_READY): constraints-protos.txt
+	@$(PYTHON) -m venv $(PROTO_VENV)
+	@$(PROTO_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r constraints-protos.txt
+	@touch $@
+
+.tools/bin/grpcurl:
+	@mkdir -p .tools/bin
+	@GOBIN=$(CURDIR)/.tools/bin go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4

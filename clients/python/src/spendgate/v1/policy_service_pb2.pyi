@@ -1,0 +1,266 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from spendgate.v1 import amount_pb2 as _amount_pb2
+from spendgate.v1 import policy_pb2 as _policy_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Decision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DECISION_UNSPECIFIED: _ClassVar[Decision]
+    DECISION_ALLOW: _ClassVar[Decision]
+    DECISION_DENY: _ClassVar[Decision]
+
+class DenyReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DENY_REASON_UNSPECIFIED: _ClassVar[DenyReason]
+    DENY_REASON_VAULT_KEY_UNKNOWN: _ClassVar[DenyReason]
+    DENY_REASON_VAULT_KEY_REVOKED: _ClassVar[DenyReason]
+    DENY_REASON_VAULT_KEY_EXPIRED: _ClassVar[DenyReason]
+    DENY_REASON_ACCOUNT_FROZEN: _ClassVar[DenyReason]
+    DENY_REASON_ENDPOINT_NOT_ALLOWED: _ClassVar[DenyReason]
+    DENY_REASON_CURRENCY_NOT_ALLOWED: _ClassVar[DenyReason]
+    DENY_REASON_PARAMETER_NOT_ALLOWED: _ClassVar[DenyReason]
+    DENY_REASON_RUN_ID_REQUIRED: _ClassVar[DenyReason]
+    DENY_REASON_IDEMPOTENCY_MISMATCH: _ClassVar[DenyReason]
+    DENY_REASON_EFFECT_TOO_OLD: _ClassVar[DenyReason]
+    DENY_REASON_AMOUNT_UNKNOWN: _ClassVar[DenyReason]
+    DENY_REASON_CAP_EXCEEDED: _ClassVar[DenyReason]
+
+class Replay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLAY_UNSPECIFIED: _ClassVar[Replay]
+    REPLAY_JOIN: _ClassVar[Replay]
+    REPLAY_FORWARD: _ClassVar[Replay]
+    REPLAY_FETCH: _ClassVar[Replay]
+
+class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
+    OUTCOME_SUCCEEDED: _ClassVar[Outcome]
+    OUTCOME_FAILED: _ClassVar[Outcome]
+    OUTCOME_UNKNOWN: _ClassVar[Outcome]
+
+class HoldState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HOLD_STATE_UNSPECIFIED: _ClassVar[HoldState]
+    HOLD_STATE_HELD: _ClassVar[HoldState]
+    HOLD_STATE_SETTLED: _ClassVar[HoldState]
+    HOLD_STATE_RELEASED: _ClassVar[HoldState]
+    HOLD_STATE_UNKNOWN: _ClassVar[HoldState]
+DECISION_UNSPECIFIED: Decision
+DECISION_ALLOW: Decision
+DECISION_DENY: Decision
+DENY_REASON_UNSPECIFIED: DenyReason
+DENY_REASON_VAULT_KEY_UNKNOWN: DenyReason
+DENY_REASON_VAULT_KEY_REVOKED: DenyReason
+DENY_REASON_VAULT_KEY_EXPIRED: DenyReason
+DENY_REASON_ACCOUNT_FROZEN: DenyReason
+DENY_REASON_ENDPOINT_NOT_ALLOWED: DenyReason
+DENY_REASON_CURRENCY_NOT_ALLOWED: DenyReason
+DENY_REASON_PARAMETER_NOT_ALLOWED: DenyReason
+DENY_REASON_RUN_ID_REQUIRED: DenyReason
+DENY_REASON_IDEMPOTENCY_MISMATCH: DenyReason
+DENY_REASON_EFFECT_TOO_OLD: DenyReason
+DENY_REASON_AMOUNT_UNKNOWN: DenyReason
+DENY_REASON_CAP_EXCEEDED: DenyReason
+REPLAY_UNSPECIFIED: Replay
+REPLAY_JOIN: Replay
+REPLAY_FORWARD: Replay
+REPLAY_FETCH: Replay
+OUTCOME_UNSPECIFIED: Outcome
+OUTCOME_SUCCEEDED: Outcome
+OUTCOME_FAILED: Outcome
+OUTCOME_UNKNOWN: Outcome
+HOLD_STATE_UNSPECIFIED: HoldState
+HOLD_STATE_HELD: HoldState
+HOLD_STATE_SETTLED: HoldState
+HOLD_STATE_RELEASED: HoldState
+HOLD_STATE_UNKNOWN: HoldState
+
+class AuthorizeRequest(_message.Message):
+    __slots__ = ("vault_key", "endpoint", "amount", "run_id", "idempotency_key", "request_fingerprint", "step", "validate_only", "request_id", "object_id", "hold_ttl", "parameters", "moves_money")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    VAULT_KEY_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    HOLD_TTL_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    MOVES_MONEY_FIELD_NUMBER: _ClassVar[int]
+    vault_key: str
+    endpoint: str
+    amount: _amount_pb2.Amount
+    run_id: str
+    idempotency_key: str
+    request_fingerprint: str
+    step: str
+    validate_only: bool
+    request_id: str
+    object_id: str
+    hold_ttl: _duration_pb2.Duration
+    parameters: _containers.ScalarMap[str, str]
+    moves_money: bool
+    def __init__(self, vault_key: _Optional[str] = ..., endpoint: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., run_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., request_fingerprint: _Optional[str] = ..., step: _Optional[str] = ..., validate_only: bool = ..., request_id: _Optional[str] = ..., object_id: _Optional[str] = ..., hold_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., moves_money: bool = ...) -> None: ...
+
+class AuthorizeResponse(_message.Message):
+    __slots__ = ("decision", "deny_reason", "message", "authorization_id", "attempt", "duplicate", "replay", "idempotency_key", "upstream_idempotency_key", "object_id", "caps", "expire_time", "policy_version", "rule", "allowed_endpoints", "vault_key_id", "shadow_deny_reason")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    DENY_REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATION_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    CAPS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_DENY_REASON_FIELD_NUMBER: _ClassVar[int]
+    decision: Decision
+    deny_reason: DenyReason
+    message: str
+    authorization_id: str
+    attempt: int
+    duplicate: bool
+    replay: Replay
+    idempotency_key: str
+    upstream_idempotency_key: str
+    object_id: str
+    caps: _containers.RepeatedCompositeFieldContainer[_policy_pb2.CapStatus]
+    expire_time: _timestamp_pb2.Timestamp
+    policy_version: int
+    rule: str
+    allowed_endpoints: _containers.RepeatedScalarFieldContainer[str]
+    vault_key_id: str
+    shadow_deny_reason: DenyReason
+    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., deny_reason: _Optional[_Union[DenyReason, str]] = ..., message: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., duplicate: bool = ..., replay: _Optional[_Union[Replay, str]] = ..., idempotency_key: _Optional[str] = ..., upstream_idempotency_key: _Optional[str] = ..., object_id: _Optional[str] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[int] = ..., rule: _Optional[str] = ..., allowed_endpoints: _Optional[_Iterable[str]] = ..., vault_key_id: _Optional[str] = ..., shadow_deny_reason: _Optional[_Union[DenyReason, str]] = ...) -> None: ...
+
+class BatchAuthorizeRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[AuthorizeRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[AuthorizeRequest, _Mapping]]] = ...) -> None: ...
+
+class BatchAuthorizeResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[AuthorizeResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[AuthorizeResult, _Mapping]]] = ...) -> None: ...
+
+class AuthorizeResult(_message.Message):
+    __slots__ = ("response", "error")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    response: AuthorizeResponse
+    error: ItemError
+    def __init__(self, response: _Optional[_Union[AuthorizeResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+
+class ItemError(_message.Message):
+    __slots__ = ("code", "reason", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    reason: str
+    message: str
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class SettleRequest(_message.Message):
+    __slots__ = ("authorization_id", "attempt", "outcome", "amount", "object_id", "vendor_request_id", "http_status", "latency")
+    AUTHORIZATION_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    VENDOR_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    authorization_id: str
+    attempt: int
+    outcome: Outcome
+    amount: _amount_pb2.Amount
+    object_id: str
+    vendor_request_id: str
+    http_status: int
+    latency: _duration_pb2.Duration
+    def __init__(self, authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class SettleResponse(_message.Message):
+    __slots__ = ("state", "overrun")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    OVERRUN_FIELD_NUMBER: _ClassVar[int]
+    state: HoldState
+    overrun: bool
+    def __init__(self, state: _Optional[_Union[HoldState, str]] = ..., overrun: bool = ...) -> None: ...
+
+class BatchSettleRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[SettleRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[SettleRequest, _Mapping]]] = ...) -> None: ...
+
+class BatchSettleResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[SettleResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[SettleResult, _Mapping]]] = ...) -> None: ...
+
+class SettleResult(_message.Message):
+    __slots__ = ("response", "error")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    response: SettleResponse
+    error: ItemError
+    def __init__(self, response: _Optional[_Union[SettleResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+
+class BatchRecordRefusalsRequest(_message.Message):
+    __slots__ = ("refusals",)
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
+    def __init__(self, refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
+
+class BatchRecordRefusalsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("vault_key_id", "endpoint", "run_id", "code", "http_status", "refuse_time")
+    VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_TIME_FIELD_NUMBER: _ClassVar[int]
+    vault_key_id: str
+    endpoint: str
+    run_id: str
+    code: str
+    http_status: int
+    refuse_time: _timestamp_pb2.Timestamp
+    def __init__(self, vault_key_id: _Optional[str] = ..., endpoint: _Optional[str] = ..., run_id: _Optional[str] = ..., code: _Optional[str] = ..., http_status: _Optional[int] = ..., refuse_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

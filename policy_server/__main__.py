@@ -1,0 +1,47 @@
+"""``python -m policy_server``: runs one policy server until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+import uvloop
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from policy_server.app import PolicyServer
+from policy_server.core.errors import SpendgateError
+from policy_server.settings import PolicyServerSettings
+
+
+class PolicyServerOptions(PolicyServerSettings, cli_prog_name="spendgate policy-server", cli_kebab_case=True):
+    """Decide what agents may spend. Every option can also be set as SPENDGATE_<NAME>."""
+
+
+async def _serve(settings: PolicyServerSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(which, stop.set)
+    await PolicyServer(settings).run(stop)
+
+
+def main() -> None:
+    """Run the policy server."""
+    try:
+        settings = CliApp.run(PolicyServerOptions)
+        logging.basicConfig(
+            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        uvloop.run(_serve(settings))
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        sys.exit("the settings can't be used:\n" + "\n".join(lines) + "\nSee docs/settings.md.")
+    except SpendgateError as error:
+        sys.exit(f"the policy server can't start: {error.message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Puts the policy server together, runs it and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+import grpc
+import redis.asyncio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from redis.exceptions import RedisError
+
+from policy_server import tokens
+from policy_server.core.administration import Administration
+from policy_server.core.authorizer import Authorizer
+from policy_server.core.directory import Directory
+from policy_server.core.errors import SpendgateError
+from policy_server.core.settler import Settler
+from policy_server.rpc.account_service import AccountServicer
+from policy_server.rpc.audit_service import AuditServicer
+from policy_server.rpc.interceptors import ErrorInterceptor, TokenInterceptor
+from policy_server.rpc.policy_service import PolicyServicer
+from policy_server.rpc.vault_key_service import VaultKeyServicer
+from policy_server.settings import PolicyServerSettings
+from policy_server.store.audit import RedisAuditTrail
+from policy_server.store.connection import check_durable, connect, connect_watcher
+from policy_server.store.ledger import RedisLedger
+from policy_server.store.registry import RedisRegistry
+from spendgate.v1 import (
+    account_service_pb2,
+    account_service_pb2_grpc,
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+    policy_service_pb2,
+    policy_service_pb2_grpc,
+    vault_key_service_pb2,
+    vault_key_service_pb2_grpc,
+)
+
+log = logging.getLogger(__name__)
+
+_EXPIRE_EVERY_S = 1.0
+_CHECK_STORE_EVERY_S = 1.0
+_MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+
+_SERVICES = (
+    policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
+    vault_key_service_pb2.DESCRIPTOR.services_by_name["VaultKeyService"].full_name,
+    account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
+    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+)
+
+
+class PortInUse(SpendgateError):
+    """Another process listens on the port."""
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class PolicyServer:
+    """One policy server process."""
+
+    def __init__(self, settings: PolicyServerSettings) -> None:
+        self._settings = settings
+        url = settings.redis_url.get_secret_value()
+        self._redis = connect(url)
+        self._watcher = connect_watcher(url)
+        retention_ms = settings.retention_days * 86_400_000
+        ledger = RedisLedger(self._redis, retention_ms=retention_ms)
+        registry = RedisRegistry(self._redis)
+        directory = Directory(registry)
+        self._settler = Settler(ledger, registry, directory)
+        self._policy = PolicyServicer(
+            Authorizer(ledger, registry, directory, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000),
+            self._settler,
+        )
+        self._administration = Administration(registry, ledger, now_ms)
+        self._trail = RedisAuditTrail(self._redis, self._watcher)
+        self._health = health.aio.HealthServicer()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, then let calls under way finish.
+
+        Raises `SpendgateError` when Redis, a token file or the port is not as it must be.
+        """
+        settings = self._settings
+        wrong = await check_durable(self._redis, allow_volatile=settings.allow_volatile)
+        for problem in wrong:
+            log.warning("the count may be lost: Redis has %s", problem)
+        server = self._server()
+        port = self._listen(server)
+        await server.start()
+        await self._set_serving(True)
+        log.info("policy server listens on %s:%s", settings.policy_host, port)
+        tasks = [asyncio.create_task(self._expire_holds()), asyncio.create_task(self._watch_store())]
+        try:
+            await stop.wait()
+        finally:
+            log.info("policy server stops; calls under way have %s s", settings.drain_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._health.enter_graceful_shutdown()
+            await server.stop(settings.drain_s)
+            await self._redis.aclose()
+            await self._watcher.aclose()
+
+    def _server(self) -> grpc.aio.Server:
+        data_dir = self._settings.data_dir
+        server = grpc.aio.server(
+            interceptors=[
+                TokenInterceptor(
+                    admin_token=self._settings.admin_token or tokens.read_or_make(data_dir / "admin.token"),
+                    sidecar_token=self._settings.sidecar_token
+                    or tokens.read_or_make(data_dir / "sidecar.token"),
+                ),
+                ErrorInterceptor(),
+            ],
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+            ],
+        )
+        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._policy, server)
+        vault_key_service_pb2_grpc.add_VaultKeyServiceServicer_to_server(
+            VaultKeyServicer(self._administration), server
+        )
+        account_service_pb2_grpc.add_AccountServiceServicer_to_server(
+            AccountServicer(self._administration), server
+        )
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self._trail), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        return server
+
+    def _listen(self, server: grpc.aio.Server) -> int:
+        address = f"{self._settings.policy_host}:{self._settings.policy_port}"
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise PortInUse(
+                f"can't listen on {address}: another process does, or the address is not this machine's. "
+                "Stop that process, or choose another port with --policy-port (SPENDGATE_POLICY_PORT)."
+            )
+        return port
+
+    async def _expire_holds(self) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRE_EVERY_S)
+            try:
+                marked = await self._settler.expire_holds()
+            except SpendgateError as error:
+                log.warning("overdue holds wait: %s", error.message)
+                continue
+            if marked:
+                log.warning("%s holds passed their deadline and are unknown now; they keep counting", marked)
+
+    async def _watch_store(self) -> None:
+        serving = True
+        while True:
+            await asyncio.sleep(_CHECK_STORE_EVERY_S)
+            answers = await _answers(self._redis)
+            if answers != serving:
+                serving = answers
+                log.warning("the counter store %s", "answers again" if answers else "does not answer")
+                await self._set_serving(serving)
+
+    async def _set_serving(self, serving: bool) -> None:
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for service in ("", *_SERVICES):
+            await self._health.set(service, status)
+
+
+async def _answers(client: redis.asyncio.Redis) -> bool:
+    with contextlib.suppress(RedisError, OSError):
+        return bool(await client.ping())
+    return False

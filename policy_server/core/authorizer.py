@@ -1,0 +1,263 @@
+"""Decides on calls: everything but the counting itself, which the store does.
+
+The order of reasons is fixed: key, account, endpoint, currency and parameters,
+run, idempotency, call cap, run caps, window caps, budgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from policy_server.core import messages, vault_key
+from policy_server.core.directory import Directory, Standing
+from policy_server.core.effects import Effect, fingerprint_of, is_read, name_effect, upstream_key
+from policy_server.core.errors import SpendgateError, StoreUnavailable
+from policy_server.core.policy import EffectNaming, OwnedCap, PolicyMode, Terms
+from policy_server.core.ports import (
+    AccountRecord,
+    Answer,
+    CountedCap,
+    Ledger,
+    OutOfSpan,
+    Question,
+    Refusal,
+    Registry,
+    Stale,
+)
+from policy_server.core.types import CapStatus, DenyReason, SpendCall, Verdict
+from policy_server.core.window import Calendar, Window
+
+DEFAULT_ACCOUNT = "default"
+
+_ROUNDS_MAX = 4
+"""How often a call is judged anew when key, account or clock moved meanwhile."""
+
+Now = Callable[[], int]
+"""The time in milliseconds since 1970 UTC."""
+
+
+class Authorizer:
+    """Answers calls, many at once."""
+
+    def __init__(
+        self, ledger: Ledger, registry: Registry, directory: Directory, now: Now, *, hold_ttl_ms: int
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._directory = directory
+        self._now = now
+        self._hold_ttl_ms = hold_ttl_ms
+        self._calendar = Calendar()
+        self._store_ahead_ms = 0
+
+    async def authorize(self, calls: Sequence[SpendCall]) -> list[Verdict | SpendgateError]:
+        """Decide on each call by itself, in order.
+
+        An error in the list means that no decision was made on that call.
+        """
+        results: list[Verdict | SpendgateError] = [
+            StoreUnavailable("policy and clock kept changing while the call was decided; repeat it")
+        ] * len(calls)
+        waiting = list(range(len(calls)))
+        for _ in range(_ROUNDS_MAX):
+            questions: list[tuple[int, Question, Standing | None]] = []
+            for index in waiting:
+                try:
+                    questions.append((index, *await self._question(calls[index])))
+                except SpendgateError as error:
+                    results[index] = error
+            waiting = []
+            answers = await self._ledger.decide([question for _, question, _ in questions])
+            for (index, question, standing), answer in zip(questions, answers, strict=True):
+                if isinstance(answer, Stale | OutOfSpan):
+                    self._catch_up(question, answer)
+                    waiting.append(index)
+                elif isinstance(answer, SpendgateError):
+                    results[index] = answer
+                else:
+                    results[index] = _verdict(question, standing, answer)
+            if not waiting:
+                break
+        return results
+
+    def _catch_up(self, question: Question, answer: Stale | OutOfSpan) -> None:
+        if isinstance(answer, OutOfSpan):
+            self._store_ahead_ms = answer.now_ms - self._now()
+        else:
+            presented = vault_key.parse(question.call.vault_key)
+            if presented:
+                self._directory.forget(presented.key_id)
+
+    async def _question(self, call: SpendCall) -> tuple[Question, Standing | None]:
+        presented = vault_key.parse(call.vault_key)
+        standing = await self._directory.standing(presented.key_id) if presented else None
+        if presented is None or standing is None:
+            return await self._question_of_stranger(call), None
+        now_ms = self._now() + self._store_ahead_ms
+        terms = standing.view.terms(call.endpoint)
+        refusal = _refusal_of_key(presented, standing, now_ms) or _refusal_of_account(standing.account)
+        shadow_refusal = None
+        policy = standing.key.policy
+        shadow = policy.mode is PolicyMode.SHADOW
+        if refusal is None:
+            refusal = _refusal_of_request(call, standing, terms)
+            if shadow:
+                refusal, shadow_refusal = None, refusal
+        effect: Effect | None = None
+        if refusal is None and not is_read(call.endpoint):
+            effect = name_effect(
+                call, standing.key.key_id, by_parameters=policy.effects is EffectNaming.BY_PARAMETERS
+            )
+        counting = () if refusal else self._counting(call, terms, now_ms)
+        return (
+            Question(
+                call=call,
+                account=standing.account.account,
+                vault_key_id=standing.key.key_id,
+                key_version=standing.key.version,
+                account_version=standing.account.version,
+                effect=effect,
+                fingerprint=fingerprint_of(call),
+                hold_ttl_ms=call.hold_ttl_ms or self._hold_ttl_ms,
+                caps=counting,
+                refusal=refusal,
+                call_refusal=_refusal_by_call_cap(call, terms.caps),
+                shadow=shadow,
+                shadow_refusal=shadow_refusal,
+            ),
+            standing,
+        )
+
+    async def _question_of_stranger(self, call: SpendCall) -> Question:
+        account = await self._registry.account(DEFAULT_ACCOUNT)
+        return Question(
+            call=call,
+            account=DEFAULT_ACCOUNT,
+            vault_key_id="",
+            key_version=0,
+            account_version=account.version,
+            effect=None,
+            fingerprint="",
+            hold_ttl_ms=0,
+            caps=(),
+            refusal=Refusal(DenyReason.VAULT_KEY_UNKNOWN),
+            call_refusal=None,
+            shadow=False,
+            shadow_refusal=None,
+        )
+
+    def _counting(self, call: SpendCall, terms: Terms, now_ms: int) -> tuple[CountedCap, ...]:
+        """Return the caps that count this call, in the order in which they are tested."""
+        return tuple(
+            CountedCap(one, self._calendar.span(one.cap.window, one.cap.time_zone, now_ms))
+            for one in terms.caps
+            if one.cap.window is not Window.CALL and _counts(one, call)
+        )
+
+
+def _counts(owned: OwnedCap, call: SpendCall) -> bool:
+    currency = owned.cap.currency
+    if not currency:
+        return True
+    return call.amount is not None and call.amount.minor_units > 0 and call.amount.currency == currency
+
+
+def _refusal_of_key(presented: vault_key.VaultKey, standing: Standing, now_ms: int) -> Refusal | None:
+    key = standing.key
+    if not presented.opens(key.secret_hash):
+        return Refusal(DenyReason.VAULT_KEY_UNKNOWN)
+    if key.revoked_at_ms is not None:
+        return Refusal(DenyReason.VAULT_KEY_REVOKED)
+    if key.policy.expires_at_ms is not None and now_ms >= key.policy.expires_at_ms:
+        return Refusal(DenyReason.VAULT_KEY_EXPIRED)
+    return None
+
+
+def _refusal_of_account(account: AccountRecord) -> Refusal | None:
+    if account.freeze_reason is None:
+        return None
+    return Refusal(DenyReason.ACCOUNT_FROZEN, detail=account.freeze_reason)
+
+
+def _refusal_of_request(call: SpendCall, standing: Standing, terms: Terms) -> Refusal | None:
+    if not terms.allowed:
+        return Refusal(DenyReason.ENDPOINT_NOT_ALLOWED)
+    missing = standing.view.missing_budgets
+    if missing:
+        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=f"budget {missing[0]}", detail="budget is gone")
+    moves = call.amount is not None and call.amount.minor_units > 0
+    if moves and call.amount and not standing.view.allows_currency(call.amount.currency, terms.caps):
+        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=call.amount.currency)
+    for rule in terms.rules:
+        if rule.broken_by(call.parameters):
+            return Refusal(DenyReason.PARAMETER_NOT_ALLOWED, rule=rule.parameter)
+    if not call.run_id and any(one.cap.window is Window.RUN and _counts(one, call) for one in terms.caps):
+        return Refusal(DenyReason.RUN_ID_REQUIRED)
+    return None
+
+
+def _refusal_by_call_cap(call: SpendCall, caps: Sequence[OwnedCap]) -> Refusal | None:
+    for one in caps:
+        if (
+            one.cap.window is Window.CALL
+            and _counts(one, call)
+            and call.amount is not None
+            and call.amount.minor_units > one.cap.limit
+        ):
+            return Refusal(DenyReason.CAP_EXCEEDED, rule=one.id)
+    return None
+
+
+def _verdict(question: Question, standing: Standing | None, answer: Answer) -> Verdict:
+    statuses = tuple(
+        sorted(
+            (
+                cap_status(counted, settled, held)
+                for counted, (settled, held) in zip(question.caps, answer.counts, strict=True)
+            ),
+            key=lambda status: status.remaining,
+        )
+    )
+    effect = question.effect
+    verdict = Verdict(
+        allowed=answer.allowed,
+        reason=answer.reason,
+        rule=answer.rule,
+        authorization_id=effect.authorization_id if effect and answer.attempt else "",
+        attempt=answer.attempt,
+        duplicate=answer.duplicate,
+        replay=answer.replay,
+        effect_name=effect.name if effect else "",
+        upstream_key=upstream_key(effect, answer.attempt) if effect and answer.allowed else "",
+        object_id=answer.object_id,
+        caps=statuses,
+        expires_at_ms=answer.expires_at_ms,
+        policy_version=question.key_version,
+        vault_key_id=question.vault_key_id,
+        shadow_reason=answer.shadow_reason,
+    )
+    if answer.allowed:
+        return verdict
+    allowed_endpoints = (
+        standing.key.policy.allow if standing and answer.reason is DenyReason.ENDPOINT_NOT_ALLOWED else ()
+    )
+    return replace(
+        verdict,
+        message=messages.refusal(question, verdict),
+        allowed_endpoints=allowed_endpoints,
+    )
+
+
+def cap_status(counted: CountedCap, settled: int, held: int) -> CapStatus:
+    """Say how full a cap is."""
+    cap = counted.owned.cap
+    return CapStatus(
+        cap=counted.owned.id,
+        budget=counted.owned.budget,
+        currency=cap.currency,
+        limit=cap.limit,
+        settled=settled,
+        held=held,
+        resets_at_ms=counted.span.end_ms or None,
+    )

@@ -1,0 +1,94 @@
+"""What keeps the policy server from deciding or changing anything.
+
+    SpendgateError
+    ├── FieldInvalid          a field is missing or malformed
+    ├── StoreUnavailable      the counter store did not answer in time or not well
+    ├── VaultKeyNotFound      no vault key has this id
+    ├── VaultKeyIsRevoked     a revoked vault key can't be changed
+    ├── NameTaken             a working vault key has this name
+    ├── VersionConflict       the policy is not the version the caller expected
+    ├── BudgetNotFound        the account has no such budget
+    ├── HoldNotFound          no hold has this authorization id
+    └── HoldClosed            the hold was closed with another outcome
+
+A refusal is none of these: it is an answer.
+"""
+
+
+class SpendgateError(Exception):
+    """Nothing was decided or changed."""
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = metadata
+
+
+class FieldInvalid(SpendgateError):
+    """A field is missing or malformed."""
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field} {rule}", field=field)
+
+
+class StoreUnavailable(SpendgateError):
+    """The counter store did not answer in time or not well."""
+
+
+class VaultKeyNotFound(SpendgateError):
+    """No vault key has this id."""
+
+    def __init__(self, vault_key_id: str) -> None:
+        super().__init__(f"no vault key has the id {vault_key_id!r}", vaultKeyId=vault_key_id)
+
+
+class VaultKeyIsRevoked(SpendgateError):
+    """A revoked vault key can't be changed."""
+
+    def __init__(self, vault_key_id: str) -> None:
+        super().__init__(f"vault key {vault_key_id} is revoked; create a new one", vaultKeyId=vault_key_id)
+
+
+class NameTaken(SpendgateError):
+    """A working vault key has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"a working vault key is already named {name!r}; revoke it or choose another", name=name
+        )
+
+
+class VersionConflict(SpendgateError):
+    """The policy is not the version the caller expected."""
+
+    def __init__(self, present: int) -> None:
+        super().__init__(
+            f"the record is at version {present} now; read it again and decide anew", present=str(present)
+        )
+
+
+class BudgetNotFound(SpendgateError):
+    """The account has no such budget."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the account has no budget named {name!r}", name=name)
+
+
+class HoldNotFound(SpendgateError):
+    """No hold has this authorization id."""
+
+    def __init__(self, authorization_id: str) -> None:
+        super().__init__(
+            f"no hold has the authorization id {authorization_id!r}", authorizationId=authorization_id
+        )
+
+
+class HoldClosed(SpendgateError):
+    """The hold was closed with another outcome, or a later attempt took its place."""
+
+    def __init__(self, authorization_id: str, state: str) -> None:
+        super().__init__(
+            f"the hold of {authorization_id} can't be settled so: it is {state}",
+            authorizationId=authorization_id,
+            state=state,
+        )

@@ -1,0 +1,75 @@
+"""One sentence for each refusal, for people and for models.
+
+It says what happened, whether trying again can help, and what is left.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from policy_server.core.ports import Question
+from policy_server.core.types import CapStatus, DenyReason, Verdict
+
+_FIXED = {
+    DenyReason.VAULT_KEY_UNKNOWN: "This vault key is not known; ask the operator for one. "
+    "Trying again can't help.",
+    DenyReason.VAULT_KEY_REVOKED: "This vault key was revoked. Trying again can't help.",
+    DenyReason.VAULT_KEY_EXPIRED: "This vault key has expired. Trying again can't help.",
+    DenyReason.RUN_ID_REQUIRED: "The policy of this vault key counts by run: name the run "
+    "(header Spendgate-Run-Id, or run_id) and send the call again.",
+    DenyReason.AMOUNT_UNKNOWN: "This call moves money and nobody said how much. Name the amount.",
+    DenyReason.EFFECT_TOO_OLD: "This effect is so old that repeating it could pay twice, and what "
+    "became of it is not known. Trying again can't help; an operator must reconcile it.",
+}
+
+
+def refusal(question: Question, verdict: Verdict) -> str:
+    """Return the sentence for a refused call."""
+    reason = verdict.reason
+    if reason is None:
+        return ""
+    if reason in _FIXED:
+        return _FIXED[reason]
+    if reason is DenyReason.CAP_EXCEEDED:
+        return _cap_exceeded(question, verdict)
+    if reason is DenyReason.ACCOUNT_FROZEN:
+        detail = question.refusal.detail if question.refusal else ""
+        return f"The account is frozen: {detail}. Nothing is allowed until an operator ends the freeze."
+    if reason is DenyReason.ENDPOINT_NOT_ALLOWED:
+        return f"This vault key may not call {question.call.endpoint}. Trying again can't help."
+    if reason is DenyReason.CURRENCY_NOT_ALLOWED:
+        return _currency_not_allowed(question)
+    if reason is DenyReason.PARAMETER_NOT_ALLOWED:
+        return f"The policy does not allow the parameter {verdict.rule} with this value, or wants it given."
+    return (
+        f"The effect {verdict.effect_name!r} was asked for before with other parameters, so this call is not "
+        "made. To make a second, different call in the same run, give it another step or idempotency key."
+    )
+
+
+def _currency_not_allowed(question: Question) -> str:
+    if question.refusal and question.refusal.rule.startswith("budget "):
+        return (
+            f"The {question.refusal.rule} that this vault key draws from does not exist. Tell the operator."
+        )
+    currency = question.call.amount.currency if question.call.amount else ""
+    return f"The policy of this vault key has no cap for {currency}, so it may not move {currency}."
+
+
+def _cap_exceeded(question: Question, verdict: Verdict) -> str:
+    amount = question.call.amount
+    asked = f"{amount.minor_units} {amount.currency} (smallest units)" if amount else "This call"
+    status = next((one for one in verdict.caps if one.cap == verdict.rule.partition(": ")[2]), None) or next(
+        (one for one in verdict.caps if one.cap == verdict.rule), None
+    )
+    if status is None:
+        return f"{asked} is more than the cap {verdict.rule} allows for one call. Ask for less."
+    left = f"{status.remaining} of {status.limit} left"
+    return f"{asked} would exceed the cap {verdict.rule}: {left}. {_reset(status)}"
+
+
+def _reset(status: CapStatus) -> str:
+    if status.resets_at_ms is None:
+        return "It does not reset; ask for less, or ask the operator for more."
+    moment = datetime.fromtimestamp(status.resets_at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"It resets at {moment}; until then only less can help."

@@ -1,0 +1,294 @@
+"""What a vault key may do, and which caps a call falls under.
+
+Only look-ups live here: nothing counts, waits or asks the time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from policy_server.core.effects import is_read
+from policy_server.core.errors import FieldInvalid
+from policy_server.core.types import MAX_MINOR_UNITS
+from policy_server.core.window import Window, zone
+
+_METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE"
+_PATTERN = re.compile(rf"(?:{_METHODS}|\*) /(?:(?:[A-Za-z0-9_.~-]+|\{{[a-z_]+\}}|\*)(?:/(?!$)|$))+")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class PolicyMode(StrEnum):
+    """What a broken rule does."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+
+
+class EffectNaming(StrEnum):
+    """How a call that names no effect is named within a run."""
+
+    BY_ENDPOINT = "by_endpoint"
+    BY_PARAMETERS = "by_parameters"
+
+
+class EndpointPattern:
+    """A method and a path, some segments of which may be anything.
+
+    ``*`` or ``{name}`` in the middle stands for exactly one segment, ``*`` at
+    the end for one or more. No pattern matches a part of a segment, so
+    ``POST /v1/charges`` never lets ``POST /v1/charges/{charge}/refund`` pass.
+    """
+
+    __slots__ = ("_regex", "text")
+
+    def __init__(self, text: str) -> None:
+        if not _PATTERN.fullmatch(text) or len(text) > 256:
+            raise FieldInvalid(
+                "endpoint pattern", f"must look like 'POST /v1/charges' or 'GET /v1/*', not {text!r}"
+            )
+        self.text = text
+        method, path = text.split(" ")
+        segments = path[1:].split("/")
+        parts = [
+            "[^/]+" if segment == "*" or segment.startswith("{") else re.escape(segment)
+            for segment in segments
+        ]
+        if segments[-1] == "*":
+            parts[-1] = ".+"
+        self._regex = re.compile(f"{'[A-Z]+' if method == '*' else method} /{'/'.join(parts)}", re.DOTALL)
+
+    def matches(self, endpoint: str) -> bool:
+        """Tell whether ``endpoint``, such as ``POST /v1/charges``, is one of them."""
+        return self._regex.fullmatch(endpoint) is not None
+
+
+@dataclass(frozen=True)
+class Cap:
+    """A limit on money of one currency, or on calls, over a window."""
+
+    limit: int
+    """Minor units, or calls."""
+    window: Window
+    currency: str = ""
+    """Upper case; empty when calls are limited."""
+    time_zone: str = "UTC"
+    endpoints: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.currency:
+            check_currency("cap currency", self.currency)
+        if not 0 <= self.limit <= MAX_MINOR_UNITS:
+            raise FieldInvalid("cap limit", f"must be from 0 to {MAX_MINOR_UNITS}")
+        if not self.currency and (self.limit == 0 or self.window is Window.CALL):
+            raise FieldInvalid("calls", "must be at least 1, over a window longer than one call")
+        zone(self.time_zone)
+        _patterns(self.endpoints)
+
+    @property
+    def id(self) -> str:
+        """Identity within its owner: everything but the limit, so that a changed limit keeps its count."""
+        parts = [f"{self.currency.lower() or 'calls'}/{self.window}"]
+        if self.time_zone != "UTC" and self.window not in {Window.CALL, Window.RUN, Window.TOTAL}:
+            parts.append(f"in {self.time_zone}")
+        if self.endpoints:
+            parts.append(f"on {', '.join(sorted(self.endpoints))}")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class ParameterRule:
+    """A condition on one request parameter."""
+
+    parameter: str
+    one_of: tuple[str, ...] = ()
+    required: bool = False
+    endpoints: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.parameter:
+            raise FieldInvalid("parameter_rules.parameter", "must be given")
+        if self.required and not self.one_of:
+            raise FieldInvalid(
+                "parameter_rules", f"requires {self.parameter!r} and allows no value for it; set one_of"
+            )
+        _patterns(self.endpoints)
+
+    def broken_by(self, parameters: Mapping[str, str]) -> bool:
+        """Tell whether a call with these parameters is refused."""
+        value = parameters.get(self.parameter)
+        return self.required if value is None else value not in self.one_of
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one vault key may do. What no field permits is refused."""
+
+    allow: tuple[str, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    currencies: tuple[str, ...] = ()
+    parameter_rules: tuple[ParameterRule, ...] = ()
+    mode: PolicyMode = PolicyMode.ENFORCE
+    effects: EffectNaming = EffectNaming.BY_ENDPOINT
+    expires_at_ms: int | None = None
+    budgets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, values, most in (
+            ("allow", self.allow, 200),
+            ("caps", self.caps, 50),
+            ("parameter_rules", self.parameter_rules, 100),
+            ("budgets", self.budgets, 20),
+        ):
+            if len(values) > most:
+                raise FieldInvalid(name, f"may have at most {most} entries")
+        if not self.allow:
+            raise FieldInvalid("allow", "must name at least one endpoint, such as 'POST /v1/charges'")
+        _patterns(self.allow)
+        for currency in self.currencies:
+            check_currency("currencies", currency)
+        for budget in self.budgets:
+            check_name("budgets", budget)
+        check_caps(self.caps)
+
+    def to_json(self) -> str:
+        """Write the policy as the store keeps it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Policy:
+        """Read what `to_json` wrote."""
+        stored: dict[str, Any] = json.loads(text)
+        return cls(
+            allow=tuple(stored["allow"]),
+            caps=tuple(cap_from_dict(cap) for cap in stored["caps"]),
+            currencies=tuple(stored["currencies"]),
+            parameter_rules=tuple(
+                ParameterRule(r["parameter"], tuple(r["one_of"]), r["required"], tuple(r["endpoints"]))
+                for r in stored["parameter_rules"]
+            ),
+            mode=PolicyMode(stored["mode"]),
+            effects=EffectNaming(stored["effects"]),
+            expires_at_ms=stored["expires_at_ms"],
+            budgets=tuple(stored["budgets"]),
+        )
+
+
+def cap_from_dict(stored: Mapping[str, Any]) -> Cap:
+    """Read one cap as `dataclasses.asdict` wrote it."""
+    return Cap(
+        limit=stored["limit"],
+        window=Window(stored["window"]),
+        currency=stored["currency"],
+        time_zone=stored["time_zone"],
+        endpoints=tuple(stored["endpoints"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedCap:
+    """A cap and the budget it belongs to, or the vault key itself."""
+
+    cap: Cap
+    id: str
+    budget: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a policy says about one endpoint."""
+
+    allowed: bool
+    caps: tuple[OwnedCap, ...]
+    """In the order in which they are tested: call, run, windows, budgets."""
+    rules: tuple[ParameterRule, ...]
+
+
+@dataclass
+class PolicyView:
+    """A policy with its budgets filled in, ready to be asked about calls."""
+
+    policy: Policy
+    budgets: Mapping[str, tuple[Cap, ...]]
+    _terms: dict[str, Terms] = field(default_factory=dict)
+
+    _REMEMBERED = 1024
+
+    def __post_init__(self) -> None:
+        self._allow = _patterns(self.policy.allow)
+        owned = [OwnedCap(cap, cap.id) for cap in self.policy.caps]
+        owned.sort(key=lambda one: _TEST_ORDER.get(one.cap.window, 2))
+        owned += [
+            OwnedCap(cap, cap.id, name) for name in self.policy.budgets for cap in self.budgets.get(name, ())
+        ]
+        self._caps = [(one, _patterns(one.cap.endpoints)) for one in owned]
+        self._rules = [(rule, _patterns(rule.endpoints)) for rule in self.policy.parameter_rules]
+
+    @property
+    def missing_budgets(self) -> list[str]:
+        """Budgets that the policy names and the account has not."""
+        return [name for name in self.policy.budgets if name not in self.budgets]
+
+    @property
+    def all_caps(self) -> list[OwnedCap]:
+        """Every cap the key draws from."""
+        return [one for one, _ in self._caps]
+
+    def terms(self, endpoint: str) -> Terms:
+        """Return what the policy says about ``endpoint``."""
+        known = self._terms.get(endpoint)
+        if known is None:
+            if len(self._terms) >= self._REMEMBERED:
+                self._terms.clear()
+            known = self._terms[endpoint] = Terms(
+                allowed=any(pattern.matches(endpoint) for pattern in self._allow),
+                caps=tuple(one for one, on in self._caps if _applies(on, endpoint)),
+                rules=tuple(
+                    rule
+                    for rule, on in self._rules
+                    if _applies(on, endpoint) and not (is_read(endpoint) and not on)
+                ),
+            )
+        return known
+
+    def allows_currency(self, currency: str, caps: Iterable[OwnedCap]) -> bool:
+        """Tell whether money of ``currency`` may move under ``caps``, one of which must count it."""
+        wanted = not self.policy.currencies or currency in self.policy.currencies
+        return wanted and any(one.cap.currency == currency for one in caps)
+
+
+_TEST_ORDER = {Window.CALL: 0, Window.RUN: 1}
+
+
+def check_caps(caps: Iterable[Cap]) -> None:
+    """Refuse two caps that would count in one place."""
+    seen: set[str] = set()
+    for cap in caps:
+        if cap.id in seen:
+            raise FieldInvalid("caps", f"has {cap.id!r} twice; keep the one you mean")
+        seen.add(cap.id)
+
+
+def check_currency(field_name: str, currency: str) -> None:
+    """Refuse what is not an upper-case currency code."""
+    if not _CURRENCY.fullmatch(currency):
+        raise FieldInvalid(field_name, f"must be three upper-case letters such as 'USD', not {currency!r}")
+
+
+def check_name(field_name: str, name: str) -> None:
+    """Refuse what is not a plain name."""
+    if not _NAME.fullmatch(name):
+        raise FieldInvalid(field_name, f"must be 1 to 64 of [A-Za-z0-9._-], not {name!r}")
+
+
+def _patterns(texts: Iterable[str]) -> list[EndpointPattern]:
+    return [EndpointPattern(text) for text in texts]
+
+
+def _applies(patterns: list[EndpointPattern], endpoint: str) -> bool:
+    return not patterns or any(pattern.matches(endpoint) for pattern in patterns)

@@ -1,0 +1,61 @@
+"""Closes holds, and marks those unknown that nobody closed in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from policy_server.core.authorizer import DEFAULT_ACCOUNT
+from policy_server.core.directory import Directory
+from policy_server.core.effects import vault_key_id_of
+from policy_server.core.errors import HoldNotFound, SpendgateError
+from policy_server.core.ports import Ledger, Registry
+from policy_server.core.types import LocalRefusal, Settlement, SettleResult
+
+_EXPIRE_AT_ONCE = 500
+
+
+class Settler:
+    """Records what became of authorized calls, many at once."""
+
+    def __init__(self, ledger: Ledger, registry: Registry, directory: Directory) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._directory = directory
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[SettleResult | SpendgateError]:
+        """Close each hold by itself, in order; an error in the list changed nothing."""
+        results: list[SettleResult | SpendgateError] = []
+        known: list[tuple[int, tuple[str, Settlement]]] = []
+        for index, settlement in enumerate(settlements):
+            try:
+                account = await self._account(settlement.authorization_id)
+                known.append((index, (account, settlement)))
+                results.append(HoldNotFound(settlement.authorization_id))
+            except SpendgateError as error:
+                results.append(error)
+        answers = await self._ledger.settle([one for _, one in known])
+        for (index, _), answer in zip(known, answers, strict=True):
+            results[index] = answer
+        return results
+
+    async def record_refusals(self, refusals: Sequence[LocalRefusal]) -> None:
+        """Record what the sidecar refused by itself."""
+        owned = []
+        for refusal in refusals:
+            account = await self._directory.account_of(refusal.vault_key_id) if refusal.vault_key_id else None
+            owned.append((account or DEFAULT_ACCOUNT, refusal))
+        await self._ledger.record_refusals(owned)
+
+    async def expire_holds(self) -> int:
+        """Mark overdue holds of every account unknown; return how many there were."""
+        marked = 0
+        for account in await self._registry.accounts():
+            while found := await self._ledger.expire_holds(account, _EXPIRE_AT_ONCE):
+                marked += found
+        return marked
+
+    async def _account(self, authorization_id: str) -> str:
+        account = await self._directory.account_of(vault_key_id_of(authorization_id))
+        if account is None:
+            raise HoldNotFound(authorization_id)
+        return account

@@ -1,0 +1,227 @@
+"""The words of the policy server: what is asked, what is answered, what is kept.
+
+Money is counted in integer minor units, time in milliseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+MAX_MINOR_UNITS = 2**53 - 1
+"""Largest amount, count and total: Redis scripts compute in doubles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Money in one currency."""
+
+    minor_units: int
+    currency: str
+    """ISO 4217 code in upper case."""
+
+
+class DenyReason(StrEnum):
+    """Why a call is refused, in the order in which reasons are looked for."""
+
+    VAULT_KEY_UNKNOWN = "vault_key_unknown"
+    VAULT_KEY_REVOKED = "vault_key_revoked"
+    VAULT_KEY_EXPIRED = "vault_key_expired"
+    ACCOUNT_FROZEN = "account_frozen"
+    ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
+    CURRENCY_NOT_ALLOWED = "currency_not_allowed"
+    PARAMETER_NOT_ALLOWED = "parameter_not_allowed"
+    RUN_ID_REQUIRED = "run_id_required"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    EFFECT_TOO_OLD = "effect_too_old"
+    AMOUNT_UNKNOWN = "amount_unknown"
+    CAP_EXCEEDED = "cap_exceeded"
+
+
+class Replay(StrEnum):
+    """What the caller does with a duplicate."""
+
+    JOIN = "join"
+    FORWARD = "forward"
+    FETCH = "fetch"
+
+
+class Outcome(StrEnum):
+    """What became of a call at the vendor."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class HoldState(StrEnum):
+    """Where a hold is in its life: ``held`` to one of the others."""
+
+    HELD = "held"
+    SETTLED = "settled"
+    RELEASED = "released"
+    UNKNOWN = "unknown"
+
+
+class VaultKeyState(StrEnum):
+    """Whether a vault key works."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class AuditKind(StrEnum):
+    """What an audit event tells of."""
+
+    DECISION = "decision"
+    SETTLEMENT = "settlement"
+    REFUSAL = "refusal"
+    ADMINISTRATION = "administration"
+
+
+@dataclass(frozen=True, slots=True)
+class SpendCall:
+    """One call that an agent wants to make, as it reaches the policy server."""
+
+    vault_key: str = field(repr=False)
+    endpoint: str
+    amount: Amount | None = None
+    run_id: str = ""
+    idempotency_key: str = ""
+    fingerprint: str = ""
+    step: str = ""
+    validate_only: bool = False
+    request_id: str = ""
+    object_id: str = ""
+    hold_ttl_ms: int = 0
+    """0 means the server's default."""
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    moves_money: bool = False
+    """Money moves, also when ``amount`` is None because nobody knows it yet."""
+
+    @property
+    def spends(self) -> bool:
+        """Whether the call moves money, of a known amount or not."""
+        return self.moves_money or (self.amount is not None and self.amount.minor_units > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class CapStatus:
+    """How full one cap is, in minor units or calls."""
+
+    cap: str
+    budget: str
+    currency: str
+    """Empty when calls are counted."""
+    limit: int
+    settled: int
+    held: int
+    resets_at_ms: int | None
+
+    @property
+    def remaining(self) -> int:
+        """What may still be held."""
+        return max(0, self.limit - self.settled - self.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to one call."""
+
+    allowed: bool
+    reason: DenyReason | None = None
+    message: str = ""
+    rule: str = ""
+    authorization_id: str = ""
+    attempt: int = 0
+    duplicate: bool = False
+    replay: Replay | None = None
+    effect_name: str = ""
+    upstream_key: str = ""
+    object_id: str = ""
+    caps: tuple[CapStatus, ...] = ()
+    expires_at_ms: int = 0
+    policy_version: int = 0
+    allowed_endpoints: tuple[str, ...] = ()
+    vault_key_id: str = ""
+    shadow_reason: DenyReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the caller reports about one authorized call."""
+
+    authorization_id: str
+    attempt: int
+    outcome: Outcome
+    amount: Amount | None = None
+    object_id: str = ""
+    vendor_request_id: str = ""
+    http_status: int = 0
+    latency_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SettleResult:
+    """What a settlement led to."""
+
+    state: HoldState
+    overrun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRefusal:
+    """A call that the sidecar refused before asking for a decision."""
+
+    vault_key_id: str
+    endpoint: str
+    run_id: str
+    code: str
+    http_status: int
+    refused_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One entry of the audit trail, as it stands in the store."""
+
+    sequence: int
+    created_at_ms: int
+    account: str
+    fields: Mapping[str, str]
+    """Values by the field names of the AuditEvent message; absent means empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which audit events are wanted; every part that is set must match."""
+
+    run_id: str = ""
+    vault_key_id: str = ""
+    idempotency_key_prefix: str = ""
+    decision: str = ""
+    kind: str = ""
+    object_id: str = ""
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    def matches(self, event: AuditEvent) -> bool:
+        """Tell whether ``event`` is wanted."""
+        fields = event.fields
+        return (
+            all(
+                not wanted or fields.get(name, "") == wanted
+                for name, wanted in (
+                    ("run_id", self.run_id),
+                    ("vault_key_id", self.vault_key_id),
+                    ("decision", self.decision),
+                    ("kind", self.kind),
+                    ("object_id", self.object_id),
+                )
+            )
+            and fields.get("idempotency_key", "").startswith(self.idempotency_key_prefix)
+            and (self.start_ms is None or event.created_at_ms >= self.start_ms)
+            and (self.end_ms is None or event.created_at_ms < self.end_ms)
+        )

@@ -1,0 +1,88 @@
+"""Connects to Redis, and refuses one that would lose or evict counters."""
+
+from __future__ import annotations
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from policy_server.core.errors import SpendgateError, StoreUnavailable
+
+VERSION_MIN = (6, 2)
+
+_WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
+_TIMEOUT_S = 0.25
+"""Half of the 500 ms in which a call must have its answer when Redis is away."""
+
+_CONNECTIONS_MAX = 64
+
+
+class VolatileStore(SpendgateError):
+    """Redis is set up so that it would lose or evict counters."""
+
+
+def connect(url: str) -> redis.asyncio.Redis:
+    """Return a client for ``url`` (redis://, rediss:// or unix://); it connects when used.
+
+    It never repeats a command by itself: a lost reply is answered by the
+    caller's repeat, which the scripts recognise.
+    """
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS_MAX,
+        timeout=_TIMEOUT_S,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        decode_responses=True,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+async def check_durable(client: redis.asyncio.Redis, *, allow_volatile: bool) -> list[str]:
+    """Return what is wrong with how Redis keeps its data; raise unless that is allowed.
+
+    Raises `StoreUnavailable` when Redis does not answer and `VolatileStore` when
+    it is too old, can't be asked, does not write every change to disk, or may
+    evict keys.
+    """
+    try:
+        info = await client.info("server")
+        settings: dict[str | None, str | None] = {}
+        for name in _WANTED:  # Redis 6 takes one name at a time
+            settings |= await client.config_get(name)
+    except RedisError as error:
+        raise StoreUnavailable(
+            f"Redis does not answer ({error}); check SPENDGATE_REDIS_URL and that the server runs"
+        ) from None
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < VERSION_MIN:
+        raise VolatileStore(f"Redis {version} is too old; use 6.2 or newer")
+    wrong = [
+        f"{name} is {settings.get(name, 'hidden')!r}, not {wanted!r}"
+        for name, wanted in _WANTED.items()
+        if settings.get(name) != wanted
+    ]
+    if wrong and not allow_volatile:
+        raise VolatileStore(
+            f"Redis would lose or evict counters: {'; '.join(wrong)}. Set it up with 'appendonly yes', "
+            "'appendfsync always' and 'maxmemory-policy noeviction', or start with --allow-volatile "
+            "(SPENDGATE_ALLOW_VOLATILE=true) if losing the count is acceptable."
+        )
+    return wrong
+
+
+def connect_watcher(url: str) -> redis.asyncio.Redis:
+    """Return a client whose commands may block, for streams that are watched."""
+    return redis.asyncio.Redis.from_url(
+        url,
+        socket_timeout=None,
+        socket_connect_timeout=_TIMEOUT_S,
+        decode_responses=True,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+    )

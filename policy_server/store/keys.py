@@ -1,0 +1,89 @@
+"""Every Redis key: its name, its hash tag and what it holds.
+
+All keys of one account share the hash tag ``{account}``, so that they live in
+one Redis Cluster slot and one script may touch them together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+PREFIX = "spendgate:"
+
+ACCOUNTS = f"{PREFIX}accounts"
+"""Set: the accounts that have had keys."""
+
+
+def account_of_key(key_id: str) -> str:
+    """String: the account of a vault key. Written before the key, never changed."""
+    return f"{PREFIX}key-account:{key_id}"
+
+
+class AccountKeys:
+    """The keys of one account."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, account: str) -> None:
+        self._root = f"{PREFIX}{{{account}}}:"
+
+    @property
+    def record(self) -> str:
+        """Hash: version, freeze_reason, budgets."""
+        return f"{self._root}account"
+
+    @property
+    def sequence(self) -> str:
+        """String: number of the newest audit event."""
+        return f"{self._root}sequence"
+
+    @property
+    def audit(self) -> str:
+        """Stream: the audit events, entry ``<sequence>-0``."""
+        return f"{self._root}audit"
+
+    @property
+    def deadlines(self) -> str:
+        """Sorted set: authorization ids of open holds by deadline in ms."""
+        return f"{self._root}deadlines"
+
+    @property
+    def key_ids(self) -> str:
+        """Sorted set: key ids by creation time in ms."""
+        return f"{self._root}keys"
+
+    @property
+    def key_names(self) -> str:
+        """Hash: name of each working key to its id."""
+        return f"{self._root}key-names"
+
+    def key(self, key_id: str) -> str:
+        """Hash: the record of a vault key."""
+        return f"{self._root}key:{key_id}"
+
+    def hold(self, authorization_id: str) -> str:
+        """Hash: a hold, which is also the memory of its effect."""
+        return f"{self.hold_prefix}{authorization_id}"
+
+    @property
+    def hold_prefix(self) -> str:
+        """What the names of holds begin with."""
+        return f"{self._root}hold:"
+
+    def exposure(self, key_id: str, object_id: str) -> str:
+        """Hash: what a vault key has counted for one vendor object."""
+        return f"{self.exposure_prefix}{key_id}:{object_id}"
+
+    @property
+    def exposure_prefix(self) -> str:
+        """What the names of exposures begin with."""
+        return f"{self._root}exposure:"
+
+    def counter(self, owner: str, cap_id: str, span: str) -> str:
+        """Hash: settled and held of one cap in one span.
+
+        ``owner`` is a key id, or ``budget:<name>``. ``span`` is the start in ms,
+        or the run.
+        """
+        short = cap_id if len(cap_id) <= 64 else hashlib.sha256(cap_id.encode()).hexdigest()[:32]
+        return f"{self._root}count:{owner}:{short}:{span}"

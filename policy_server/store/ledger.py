@@ -1,0 +1,244 @@
+"""The ledger on Redis: turns questions into script runs and answers into words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis.asyncio
+from pydantic_core import to_json
+from redis.exceptions import RedisError
+
+from policy_server.core.errors import HoldClosed, HoldNotFound, SpendgateError, StoreUnavailable
+from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, Stale
+from policy_server.core.types import (
+    DenyReason,
+    HoldState,
+    LocalRefusal,
+    Replay,
+    Settlement,
+    SettleResult,
+)
+from policy_server.core.window import Window
+from policy_server.store.keys import AccountKeys
+from policy_server.store.scripts import Run, run_all, script
+
+REPLAY_WINDOW_MS = 23 * 3_600_000
+"""How long the vendor surely remembers an idempotency key; Stripe keeps them 24 h."""
+
+
+class RedisLedger:
+    """Counts, holds and records in Redis."""
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        *,
+        retention_ms: int,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        """``clock`` replaces the store's own clock, for tests."""
+        self._client = client
+        self._retention_ms = retention_ms
+        self._clock = clock
+
+    async def decide(
+        self, questions: Sequence[Question]
+    ) -> list[Answer | Stale | OutOfSpan | SpendgateError]:
+        """Decide on each question by itself, in order."""
+        replies = await run_all(self._client, script("authorize"), [self._question(q) for q in questions])
+        return [
+            reply if isinstance(reply, SpendgateError) else _answer(question, reply)
+            for question, reply in zip(questions, replies, strict=True)
+        ]
+
+    async def settle(
+        self, settlements: Sequence[tuple[str, Settlement]]
+    ) -> list[SettleResult | SpendgateError]:
+        """Close each hold by itself, in order."""
+        runs = [self._settlement(account, settlement) for account, settlement in settlements]
+        replies = await run_all(self._client, script("settle"), runs)
+        return [
+            _settled(settlement, reply) for (_, settlement), reply in zip(settlements, replies, strict=True)
+        ]
+
+    async def record_refusals(self, refusals: Sequence[tuple[str, LocalRefusal]]) -> None:
+        """Record refusals; `StoreUnavailable` when one could not be."""
+        runs = []
+        for account, refusal in refusals:
+            names = AccountKeys(account)
+            fields = [
+                *("kind", "refusal", "vault_key_id", refusal.vault_key_id, "run_id", refusal.run_id),
+                *("endpoint", refusal.endpoint, "decision", "deny", "reason", refusal.code),
+                *("http_status", str(refusal.http_status), "refused_at", str(refusal.refused_at_ms)),
+            ]
+            runs.append(Run([names.audit, names.sequence], [str(self._now()), *fields]))
+        for reply in await run_all(self._client, script("record"), runs):
+            if isinstance(reply, SpendgateError):
+                raise reply
+
+    async def counts(
+        self, account: str, vault_key_id: str, run_id: str, caps: Sequence[CountedCap]
+    ) -> list[tuple[int, int]]:
+        """Return settled and held of each cap."""
+        if not caps:
+            return []
+        names = AccountKeys(account)
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for counted in caps:
+                    pipeline.hmget(_counter(names, counted, vault_key_id, run_id), ["settled", "held"])
+                pairs = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the counter store did not answer: {error}") from None
+        return [(int(settled or 0), int(held or 0)) for settled, held in pairs]
+
+    async def expire_holds(self, account: str, limit: int) -> int:
+        """Mark overdue holds unknown; return how many there were."""
+        names = AccountKeys(account)
+        run = Run(
+            [names.deadlines, names.audit, names.sequence],
+            [str(self._now()), names.hold_prefix, str(limit)],
+        )
+        (reply,) = await run_all(self._client, script("expire"), [run])
+        if isinstance(reply, SpendgateError):
+            raise reply
+        return int(reply)
+
+    def _now(self) -> int:
+        return self._clock() if self._clock else 0
+
+    def _question(self, question: Question) -> Run:
+        names = AccountKeys(question.account)
+        call, effect, refusal = question.call, question.effect, question.refusal
+        authorization_id = effect.authorization_id if effect else ""
+        asked: dict[str, Any] = {
+            "now": self._now(),
+            "key_version": question.key_version,
+            "account_version": question.account_version,
+            "effect": effect is not None,
+            "authorization_id": authorization_id,
+            "name": effect.name if effect else "",
+            "fingerprint": question.fingerprint,
+            "request_id": call.request_id,
+            "validate_only": call.validate_only,
+            "shadow": question.shadow,
+            "replay_ms": REPLAY_WINDOW_MS,
+            "retention_ms": self._retention_ms,
+            "hold_ttl_ms": question.hold_ttl_ms,
+            "amount": str(call.amount.minor_units) if call.amount else "0",
+            "currency": call.amount.currency if call.amount else "",
+            "amount_unknown": call.moves_money and call.amount is None,
+            "object_id": call.object_id,
+            "vault_key_id": question.vault_key_id,
+            "run_id": call.run_id,
+            "step": call.step,
+            "endpoint": call.endpoint,
+            "caps": [_cap(counted) for counted in question.caps],
+            "event": _decision_event(question, authorization_id),
+        }
+        if refusal:
+            asked["reason"], asked["rule"] = refusal.reason, refusal.rule
+        if question.shadow_refusal:
+            asked["shadow_reason"] = question.shadow_refusal.reason
+            asked["shadow_rule"] = question.shadow_refusal.rule
+        if question.call_refusal:
+            asked["call_rule"] = question.call_refusal.rule
+        keys = [
+            names.key(question.vault_key_id or "none"),
+            names.record,
+            names.audit,
+            names.sequence,
+            names.hold(authorization_id or "none"),
+            names.exposure(question.vault_key_id, call.object_id),
+            names.deadlines,
+            *(_counter(names, counted, question.vault_key_id, call.run_id) for counted in question.caps),
+        ]
+        return Run(keys, [to_json(asked)])
+
+    def _settlement(self, account: str, settlement: Settlement) -> Run:
+        names = AccountKeys(account)
+        said: dict[str, Any] = {
+            "now": self._now(),
+            "authorization_id": settlement.authorization_id,
+            "attempt": settlement.attempt,
+            "outcome": settlement.outcome,
+            "object_id": settlement.object_id,
+            "exposure_prefix": names.exposure_prefix,
+            "retention_ms": self._retention_ms,
+            "event": [
+                *("authorization_id", settlement.authorization_id),
+                *("vendor_request_id", settlement.vendor_request_id),
+                *("http_status", str(settlement.http_status), "latency_ms", str(settlement.latency_ms)),
+            ],
+        }
+        if settlement.amount:
+            said["amount"] = str(settlement.amount.minor_units)
+            said["currency"] = settlement.amount.currency
+        return Run(
+            [names.hold(settlement.authorization_id), names.audit, names.sequence, names.deadlines],
+            [to_json(said)],
+        )
+
+
+def _cap(counted: CountedCap) -> dict[str, Any]:
+    owned = counted.owned
+    return {
+        "money": bool(owned.cap.currency),
+        "limit": str(owned.cap.limit),
+        "start_ms": counted.span.start_ms,
+        "end_ms": counted.span.end_ms,
+        "rule": f"{owned.budget}: {owned.id}" if owned.budget else owned.id,
+    }
+
+
+def _counter(names: AccountKeys, counted: CountedCap, vault_key_id: str, run_id: str) -> str:
+    owned = counted.owned
+    owner = f"budget:{owned.budget}" if owned.budget else vault_key_id
+    span = f"run:{run_id}" if owned.cap.window is Window.RUN else str(counted.span.start_ms)
+    return names.counter(owner, owned.id, span)
+
+
+def _decision_event(question: Question, authorization_id: str) -> list[str]:
+    call = question.call
+    return [
+        *("kind", "decision", "vault_key_id", question.vault_key_id, "run_id", call.run_id),
+        *("step", call.step, "endpoint", call.endpoint),
+        *("amount", str(call.amount.minor_units) if call.amount else ""),
+        *("currency", call.amount.currency if call.amount else ""),
+        *("idempotency_key", question.effect.name if question.effect else ""),
+        *("authorization_id", authorization_id, "policy_version", str(question.key_version)),
+    ]
+
+
+def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
+    status = reply[0]
+    if status == "stale":
+        return Stale()
+    if status == "out_of_span":
+        return OutOfSpan(int(reply[1]))
+    numbers = [int(number) for number in reply[10:]]
+    _, allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = reply[:10]
+    return Answer(
+        allowed=bool(allowed),
+        reason=DenyReason(reason) if reason else None,
+        rule=rule,
+        attempt=int(attempt),
+        duplicate=bool(duplicate),
+        replay=Replay(replay) if replay else None,
+        object_id=object_id,
+        expires_at_ms=int(deadline),
+        shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
+        counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
+    )
+
+
+def _settled(settlement: Settlement, reply: Any) -> SettleResult | SpendgateError:
+    if isinstance(reply, SpendgateError):
+        return reply
+    status, state, overrun = reply
+    if status == "not_found":
+        return HoldNotFound(settlement.authorization_id)
+    if status == "closed":
+        return HoldClosed(settlement.authorization_id, state)
+    return SettleResult(HoldState(state), overrun=bool(overrun))

@@ -1,0 +1,186 @@
+"""Vault keys and accounts in Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from policy_server.core.errors import NameTaken, SpendgateError, StoreUnavailable, VersionConflict
+from policy_server.core.policy import Policy, cap_from_dict
+from policy_server.core.ports import AccountRecord, KeyRecord
+from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
+from policy_server.store.scripts import Run, run_all, script
+
+
+class RedisRegistry:
+    """Keeps vault keys and accounts in Redis."""
+
+    def __init__(self, client: redis.asyncio.Redis, *, clock: Callable[[], int] | None = None) -> None:
+        """``clock`` replaces the store's own clock, for tests."""
+        self._client = client
+        self._clock = clock
+
+    async def key(self, key_id: str) -> KeyRecord | None:
+        """Return a vault key."""
+        account = await self._ask(self._client.get(account_of_key(key_id)))
+        if account is None:
+            return None
+        fields = await self._ask(self._client.hgetall(AccountKeys(account).key(key_id)))
+        return _key_record(key_id, account, fields) if fields else None
+
+    async def account(self, account: str) -> AccountRecord:
+        """Return an account, also one that nothing was ever set for."""
+        fields = await self._ask(self._client.hgetall(AccountKeys(account).record))
+        budgets = json.loads(fields.get("budgets", "{}"))
+        return AccountRecord(
+            account=account,
+            version=int(fields.get("version", 0)),
+            budgets={name: tuple(cap_from_dict(cap) for cap in caps) for name, caps in budgets.items()},
+            freeze_reason=fields.get("freeze_reason"),
+        )
+
+    async def keys(self, account: str, offset: int, limit: int) -> list[KeyRecord]:
+        """Return vault keys of the account, oldest first."""
+        names = AccountKeys(account)
+        key_ids = await self._ask(self._client.zrange(names.key_ids, offset, offset + limit - 1))
+        if not key_ids:
+            return []
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key_id in key_ids:
+                pipeline.hgetall(names.key(key_id))
+            found = await self._ask(pipeline.execute())
+        return [_key_record(key_id, account, fields) for key_id, fields in zip(key_ids, found, strict=True)]
+
+    async def accounts(self) -> list[str]:
+        """Return the accounts that have had keys."""
+        return sorted(await self._ask(self._client.smembers(ACCOUNTS)))
+
+    async def create_key(self, record: KeyRecord) -> KeyRecord:
+        """Keep a new key; `NameTaken` when a working key has its name."""
+        # The two marks come first: left behind by a crash, they point nowhere.
+        await self._ask(self._client.sadd(ACCOUNTS, record.account))
+        await self._ask(self._client.set(account_of_key(record.key_id), record.account))
+        changed = {
+            "name": record.name,
+            "secret_hash": record.secret_hash,
+            "policy": record.policy.to_json(),
+            "created_at": str(record.created_at_ms),
+        }
+        detail = f"created the vault key {record.name} with {_summary(record.policy)}"
+        version = await self._change_key(record, 0, changed, detail, working=True)
+        return replace(record, version=version)
+
+    async def update_policy(self, record: KeyRecord, policy: Policy) -> KeyRecord:
+        """Replace the policy of ``record``; `VersionConflict` when it has moved on."""
+        detail = f"changed the policy of {record.name} to {_summary(policy)}"
+        version = await self._change_key(
+            record, record.version, {"policy": policy.to_json()}, detail, working=True
+        )
+        return replace(record, version=version, policy=policy)
+
+    async def revoke_key(self, record: KeyRecord) -> KeyRecord:
+        """End a key; `VersionConflict` when it has moved on."""
+        revoked_at_ms = await self._now()
+        version = await self._change_key(
+            record,
+            record.version,
+            {"revoked_at": str(revoked_at_ms)},
+            f"revoked the vault key {record.name}",
+            working=False,
+        )
+        return replace(record, version=version, revoked_at_ms=revoked_at_ms)
+
+    async def update_account(self, old: AccountRecord, new: AccountRecord, detail: str) -> AccountRecord:
+        """Replace ``old`` by ``new``; `VersionConflict` when it has moved on."""
+        await self._ask(self._client.sadd(ACCOUNTS, old.account))
+        changed = {
+            "budgets": json.dumps({name: [asdict(cap) for cap in caps] for name, caps in new.budgets.items()})
+        }
+        unset = []
+        if new.freeze_reason is None:
+            unset.append("freeze_reason")
+        else:
+            changed["freeze_reason"] = new.freeze_reason
+        names = AccountKeys(old.account)
+        version = await self._administer(
+            names,
+            names.record,
+            {
+                "expected": old.version,
+                "set": _flat(changed),
+                "unset": unset,
+                "event": ["detail", detail],
+            },
+        )
+        return replace(new, version=version)
+
+    async def _change_key(
+        self, record: KeyRecord, expected: int, changed: Mapping[str, str], detail: str, *, working: bool
+    ) -> int:
+        names = AccountKeys(record.account)
+        change = {
+            "expected": expected,
+            "set": _flat(changed),
+            "unset": [],
+            "event": ["vault_key_id", record.key_id, "detail", detail],
+            "key_id": record.key_id,
+            "name": record.name,
+            "working": working,
+        }
+        return await self._administer(names, names.key(record.key_id), change)
+
+    async def _administer(self, names: AccountKeys, target: str, change: dict[str, Any]) -> int:
+        change["now"] = self._clock() if self._clock else 0
+        run = Run([target, names.audit, names.sequence, names.key_ids, names.key_names], [json.dumps(change)])
+        (reply,) = await run_all(self._client, script("administer"), [run])
+        if isinstance(reply, SpendgateError):
+            raise reply
+        status, version = reply
+        if status == "conflict":
+            raise VersionConflict(int(version))
+        if status == "name_taken":
+            raise NameTaken(change["name"])
+        return int(version)
+
+    async def _now(self) -> int:
+        if self._clock:
+            return self._clock()
+        seconds, microseconds = await self._ask(self._client.time())
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def _ask(self, reply: Any) -> Any:
+        # redis-py types its replies for bytes and text at once; here all is text.
+        try:
+            return await reply
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(
+                f"the counter store did not answer: {type(error).__name__}: {error}"
+            ) from None
+
+
+def _key_record(key_id: str, account: str, fields: Mapping[str, str]) -> KeyRecord:
+    revoked_at = fields.get("revoked_at")
+    return KeyRecord(
+        key_id=key_id,
+        account=account,
+        name=fields["name"],
+        secret_hash=fields["secret_hash"],
+        version=int(fields["version"]),
+        policy=Policy.from_json(fields["policy"]),
+        created_at_ms=int(fields["created_at"]),
+        revoked_at_ms=int(revoked_at) if revoked_at else None,
+    )
+
+
+def _flat(fields: Mapping[str, str]) -> Sequence[str]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _summary(policy: Policy) -> str:
+    caps = ", ".join(f"{cap.id} {cap.limit}" for cap in policy.caps) or "no caps"
+    return f"{', '.join(policy.allow)}; {caps}"

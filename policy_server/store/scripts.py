@@ -1,0 +1,79 @@
+"""Runs the Lua scripts, each by its hash, many in one round trip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import NoScriptError, RedisError
+
+from policy_server.core.errors import SpendgateError, StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script as Redis runs it: the shared part and its own."""
+
+    source: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """Return the script ``scripts/<name>.lua``."""
+    folder = files("policy_server.store") / "scripts"
+    source = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a script."""
+
+    keys: Sequence[str]
+    arguments: Sequence[str | bytes]
+
+
+async def run_all(
+    client: redis.asyncio.Redis, which: Script, runs: Sequence[Run]
+) -> list[Any | SpendgateError]:
+    """Run one script many times, in order, in one round trip; return its answers.
+
+    An answer that is a `StoreUnavailable` may or may not have been carried out;
+    every script may be run again. A script that Redis has forgotten is sent anew.
+    """
+    if not runs:
+        return []
+    replies = await _send(client, which, runs)
+    forgotten = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if forgotten:
+        try:
+            await client.script_load(which.source)
+        except RedisError as error:
+            return [_unavailable(error)] * len(runs)
+        again = await _send(client, which, [runs[index] for index in forgotten])
+        for index, reply in zip(forgotten, again, strict=True):
+            replies[index] = reply
+    return [_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
+
+
+async def _send(client: redis.asyncio.Redis, which: Script, runs: Sequence[Run]) -> list[Any]:
+    try:
+        if len(runs) == 1:
+            run = runs[0]
+            return [await client.evalsha(which.sha, len(run.keys), *run.keys, *run.arguments)]
+        async with client.pipeline(transaction=False) as pipeline:
+            for run in runs:
+                pipeline.evalsha(which.sha, len(run.keys), *run.keys, *run.arguments)
+            return await pipeline.execute(raise_on_error=False)
+    except (RedisError, OSError) as error:
+        return [error] * len(runs)
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"the counter store did not answer: {type(error).__name__}: {error}")

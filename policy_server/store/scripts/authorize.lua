@@ -1,0 +1,162 @@
+-- Decides on one call: the records are the ones that were judged by, the effect
+-- is new, every cap has room; then holds in all caps or in none, and records it.
+--
+-- KEYS  1 key record, 2 account record, 3 audit stream, 4 sequence, 5 hold,
+--       6 exposure, 7 deadlines, 8... one counter a cap
+-- ARGV  1 the question as JSON
+--
+-- Answers a flat list: status, then
+--   decided: allowed, reason, rule, attempt, duplicate, replay, object,
+--            deadline, shadow reason, settled and held of each cap
+--   out_of_span: now
+--   stale: nothing
+local q = cjson.decode(ARGV[1])
+local key_record, account_record, stream, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local hold, exposure, deadlines = KEYS[5], KEYS[6], KEYS[7]
+local now = clock(q.now)
+
+if q.key_version > 0 and tonumber(redis.call('HGET', key_record, 'version') or 0) ~= q.key_version then
+  return {'stale'}
+end
+if tonumber(redis.call('HGET', account_record, 'version') or 0) ~= q.account_version then
+  return {'stale'}
+end
+for _, cap in ipairs(q.caps) do
+  if now < cap.start_ms or (cap.end_ms > 0 and now >= cap.end_ms) then
+    return {'out_of_span', text(now)}
+  end
+end
+
+local h = {}
+if q.effect then
+  h = read(hold)
+  if h.state == 'held' and tonumber(h.deadline) <= now then
+    if q.validate_only then
+      h.state = 'unknown'
+    else
+      become_unknown(hold, q.authorization_id, h, deadlines, stream, sequence, now)
+    end
+  end
+end
+
+local counts = {}
+for i in ipairs(q.caps) do
+  local pair = redis.call('HMGET', KEYS[7 + i], 'settled', 'held')
+  counts[i] = {tonumber(pair[1] or 0), tonumber(pair[2] or 0)}
+end
+
+local attempt = tonumber(h.attempt or 0)
+
+local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
+  local flat = {
+    'decided', allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
+    replay or '', object or '', deadline or '0', q.shadow_reason or '',
+  }
+  for _, pair in ipairs(counts) do
+    flat[#flat + 1] = text(pair[1])
+    flat[#flat + 1] = text(pair[2])
+  end
+  return flat
+end
+
+local function decided(allowed, reason, rule, duplicate, replay, object, deadline)
+  if not q.validate_only then
+    record(stream, sequence, now, with(q.event, {
+      'decision', allowed and 'allow' or 'deny', 'reason', reason or q.shadow_reason or '',
+      'rule', rule or q.shadow_rule or '', 'duplicate', duplicate and '1' or '', 'attempt', text(attempt),
+      'object_id', object or '',
+    }))
+  end
+  return answer(allowed, reason, rule, duplicate, replay, object, deadline)
+end
+
+if q.reason then
+  return decided(false, q.reason, q.rule)
+end
+
+-- A repeat of a known effect never touches a cap.
+if h.state and h.state ~= 'released' then
+  if h.state == 'held' and q.request_id ~= '' and h.request_id == q.request_id then
+    return answer(true, nil, nil, false, nil, h.object_id, h.deadline)
+  end
+  if h.fingerprint ~= q.fingerprint then
+    return decided(false, 'idempotency_mismatch')
+  end
+  local young = now - tonumber(h.held_at) < q.replay_ms
+  if h.state == 'held' then
+    return decided(true, nil, nil, true, 'join', h.object_id, h.deadline)
+  elseif young then
+    return decided(true, nil, nil, true, 'forward', h.object_id)
+  elseif h.state == 'settled' and h.object_id ~= '' then
+    return decided(true, nil, nil, true, 'fetch', h.object_id)
+  end
+  return decided(false, 'effect_too_old')
+end
+
+if q.amount_unknown then
+  return decided(false, 'amount_unknown')
+end
+
+local shadow_reason, shadow_rule = q.shadow_reason, q.shadow_rule
+local function refuse(reason, rule)
+  if q.shadow then
+    shadow_reason, shadow_rule = shadow_reason or reason, shadow_rule or rule
+    return false
+  end
+  return true
+end
+
+if q.call_rule and refuse('cap_exceeded', q.call_rule) then
+  return decided(false, 'cap_exceeded', q.call_rule)
+end
+
+-- An object counts once over all its steps: only what is above its exposure is new.
+local amount = tonumber(q.amount)
+local x = q.object_id ~= '' and read(exposure) or {}
+if x.currency == q.currency then
+  amount = math.max(0, amount - tonumber(x.total))
+end
+
+for i, cap in ipairs(q.caps) do
+  local need = cap.money and amount or 1
+  if need > 0 and need > tonumber(cap.limit) - counts[i][1] - counts[i][2]
+    and refuse('cap_exceeded', cap.rule) then
+    return decided(false, 'cap_exceeded', cap.rule)
+  end
+end
+q.shadow_reason, q.shadow_rule = shadow_reason, shadow_rule
+
+if q.validate_only then
+  return answer(true)
+end
+
+local held_in = {}
+for i, cap in ipairs(q.caps) do
+  local counter = KEYS[7 + i]
+  if cap.money and amount > 0 then
+    counts[i][2] = counts[i][2] + amount
+    redis.call('HINCRBY', counter, 'held', text(amount))
+    held_in[#held_in + 1] = counter
+  elseif not cap.money then
+    -- A call that was let through stays counted, whatever becomes of it.
+    counts[i][1] = counts[i][1] + 1
+    redis.call('HINCRBY', counter, 'settled', '1')
+  end
+  redis.call('PEXPIREAT', counter, text((cap.end_ms > 0 and cap.end_ms or now) + q.retention_ms))
+end
+
+if not q.effect then
+  return decided(true)
+end
+
+attempt = attempt + 1
+local deadline = now + q.hold_ttl_ms
+redis.call('DEL', hold)
+redis.call('HSET', hold,
+  'state', 'held', 'attempt', text(attempt), 'fingerprint', q.fingerprint, 'request_id', q.request_id,
+  'held_at', text(now), 'deadline', text(deadline), 'amount', text(amount), 'currency', q.currency,
+  'counters', cjson.encode(held_in), 'object_id', q.object_id, 'vault_key_id', q.vault_key_id,
+  'run_id', q.run_id, 'step', q.step, 'endpoint', q.endpoint, 'name', q.name)
+redis.call('PEXPIREAT', hold, text(now + q.retention_ms))
+redis.call('ZADD', deadlines, text(deadline), q.authorization_id)
+return decided(true, nil, nil, false, nil, q.object_id, text(deadline))

@@ -1,0 +1,102 @@
+-- Closes one hold: moves what was held to settled, or gives it back, in the
+-- windows in which it was held, brings the object's exposure to what is true
+-- now, and records it.
+--
+-- KEYS  1 hold, 2 audit stream, 3 sequence, 4 deadlines
+-- ARGV  1 the settlement as JSON
+--
+-- Answers a flat list: status, state, overrun; status is done, not_found or closed.
+local s = cjson.decode(ARGV[1])
+local hold, stream, sequence, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local now = clock(s.now)
+local h = read(hold)
+
+if not h.state then
+  return {'not_found', '', ''}
+end
+if tonumber(h.attempt) ~= s.attempt then
+  return {'closed', 'at attempt ' .. h.attempt, ''}
+end
+
+local after = ({succeeded = 'settled', failed = 'released', unknown = 'unknown'})[s.outcome]
+if h.state == after or (h.state == 'settled' and after == 'unknown') then
+  return {'done', h.state, h.overrun or ''}
+end
+-- Evidence that money moved is never refused: a released hold may still settle.
+if h.state == 'settled' or (h.state == 'released' and after ~= 'settled') then
+  return {'closed', h.state, ''}
+end
+
+local held = tonumber(h.amount)
+local counters = cjson.decode(h.counters)
+
+-- The newest booking gives back first; each in the windows where it counted.
+local function give_back(bookings, surplus)
+  while surplus > 0 and #bookings > 0 do
+    local booking = bookings[#bookings]
+    local booked = tonumber(booking.amount)
+    local back = math.min(surplus, booked)
+    add(booking.counters, 'settled', -back)
+    booking.amount = text(booked - back)
+    if back == booked then
+      bookings[#bookings] = nil
+    end
+    surplus = surplus - back
+  end
+end
+
+-- Brings exposure and counters to `total`; returns whether that is more than
+-- was held, and what this hold settles.
+local function settle_at(total, object)
+  local exposure = s.exposure_prefix .. h.vault_key_id .. ':' .. object
+  local x = object ~= '' and read(exposure) or {}
+  if x.currency and x.currency ~= h.currency then
+    x = {}
+  end
+  local before = tonumber(x.total or 0)
+  local bookings = x.bookings and cjson.decode(x.bookings) or {}
+  local own = math.max(0, total - before)
+  if own > 0 then
+    add(counters, 'settled', own)
+    bookings[#bookings + 1] = {amount = text(own), counters = counters}
+  elseif total < before then
+    give_back(bookings, before - total)
+  end
+  if object ~= '' then
+    redis.call('HSET', exposure, 'total', text(total), 'currency', h.currency, 'bookings', cjson.encode(bookings))
+    redis.call('PEXPIREAT', exposure, text(now + s.retention_ms))
+  end
+  return own > held
+end
+
+local object = s.object_id ~= '' and s.object_id or h.object_id
+local overrun = false
+local settled_amount = ''
+if after ~= 'unknown' then
+  if h.state ~= 'released' then
+    add(counters, 'held', -held)
+  end
+end
+redis.call('ZREM', deadlines, s.authorization_id)
+if after == 'settled' then
+  local total
+  if s.amount and s.currency == h.currency then
+    total = tonumber(s.amount)
+  else
+    -- Nothing was said of the amount: what was held is what counts.
+    local x = object ~= '' and h.object_id == object
+      and tonumber(redis.call('HGET', s.exposure_prefix .. h.vault_key_id .. ':' .. object, 'total') or 0) or 0
+    total = x + held
+  end
+  overrun = settle_at(total, object) or h.state == 'released'
+  settled_amount = text(total)
+end
+
+redis.call('HSET', hold, 'state', after, 'object_id', object, 'overrun', overrun and '1' or '')
+record(stream, sequence, now, with(s.event, {
+  'kind', 'settlement', 'state', after, 'settled_amount', settled_amount, 'overrun', overrun and '1' or '',
+  'vault_key_id', h.vault_key_id, 'run_id', h.run_id, 'step', h.step, 'endpoint', h.endpoint,
+  'amount', h.amount, 'currency', h.currency, 'idempotency_key', h.name, 'attempt', h.attempt,
+  'object_id', object,
+}))
+return {'done', after, overrun and '1' or ''}

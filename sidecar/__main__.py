@@ -1,0 +1,46 @@
+"""``python -m sidecar``: runs one sidecar until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+import uvloop
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from sidecar.app import CannotStart, Sidecar
+from sidecar.settings import SidecarSettings
+
+
+class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_kebab_case=True):
+    """Forward what the policy allows to Stripe. Every option can also be set as SPENDGATE_<NAME>."""
+
+
+async def _serve(settings: SidecarSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(which, stop.set)
+    await Sidecar(settings).run(stop)
+
+
+def main() -> None:
+    """Run the sidecar."""
+    try:
+        settings = CliApp.run(SidecarOptions)
+        logging.basicConfig(
+            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        uvloop.run(_serve(settings))
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        sys.exit("the settings can't be used:\n" + "\n".join(lines) + "\nSee docs/settings.md.")
+    except CannotStart as error:
+        sys.exit(f"the sidecar can't start: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""Puts the sidecar together, runs it and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvicorn
+from pydantic import SecretStr
+
+from sidecar.decisions import Decisions
+from sidecar.exchange import Answer, Request
+from sidecar.gate import Gate
+from sidecar.outbox import Outbox
+from sidecar.settings import SidecarSettings
+from sidecar.stripe.vendor import Stripe
+from sidecar.upstream import Upstream
+from spendgate.v1.policy_service_pb2_grpc import PolicyServiceStub
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_READY_S = 0.45
+
+
+class CannotStart(Exception):
+    """The sidecar can't start; the message says what to do."""
+
+
+class Edge:
+    """The ASGI application: reads whole requests and hands them to the gate of their vendor."""
+
+    def __init__(
+        self, gates: dict[str, Gate], ready: Callable[[], Awaitable[list[str]]], *, body_bytes_max: int
+    ) -> None:
+        """``gates`` by path prefix; the empty prefix serves the root."""
+        self._gates = gates
+        self._ready = ready
+        self._body_bytes_max = body_bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        answer = await self._answer(scope, receive)
+        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        path = scope["raw_path"].decode("latin-1")
+        if path == "/healthz":
+            return _json_answer(200, {"status": "live"})
+        if path == "/readyz":
+            problems = await self._ready()
+            return _json_answer(503 if problems else 200, {"status": "ready", "problems": problems})
+        prefix, gate = self._find(path)
+        if gate is None:
+            known = " or ".join(f"{name}/v1/…" for name in self._gates)
+            return _error(404, "path_unknown", f"Nothing is here. Call {known}.")
+        body = await self._body(receive)
+        if body is None:
+            return _error(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
+        headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for name, value in scope["headers"]:
+            headers[name].append(value)
+        headers.default_factory = None
+        query = scope["query_string"].decode("latin-1")
+        return await gate.handle(Request(scope["method"], path[len(prefix) :], query, headers, body))
+
+    def _find(self, path: str) -> tuple[str, Gate | None]:
+        for prefix, gate in self._gates.items():
+            if path.startswith(f"{prefix}/"):
+                return prefix, gate
+        return "", None
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return body
+            part: bytes = message.get("body", b"")
+            body += part
+            if len(body) > self._body_bytes_max:
+                return None
+            if not message.get("more_body"):
+                return body
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to the sidecar, which runs two of them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Sidecar:
+    """One sidecar process."""
+
+    def __init__(self, settings: SidecarSettings) -> None:
+        self._settings = settings
+        self._warn_of_key()
+        token = settings.sidecar_token or _read_token(settings.data_dir / "sidecar.token")
+        self._channel = grpc.aio.insecure_channel(
+            settings.policy_address,
+            interceptors=[_TokenInterceptor(token)],
+            options=[
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.min_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 1_000),
+                ("grpc.lb_policy_name", "round_robin"),
+            ],
+        )
+        stub = PolicyServiceStub(self._channel)
+        self._outbox = Outbox(stub)
+        self._upstream = Upstream(
+            settings.stripe_api_base, settings.stripe_secret_key, timeout_s=settings.stripe_timeout_s
+        )
+        decisions = Decisions(stub, timeout_s=settings.decision_timeout_ms / 1000)
+        self._gate = Gate(Stripe(), decisions, self._outbox, self._upstream)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, then let calls and settlements under way finish."""
+        settings = self._settings
+        sockets = [
+            _listen(settings.sidecar_host, settings.sidecar_port, "--sidecar-port"),
+            _listen(settings.sidecar_host, settings.sidecar_root_port, "--sidecar-root-port"),
+        ]
+        await self._upstream.open()
+        outbox = asyncio.create_task(self._outbox.run())
+        servers = [self._server({Stripe.prefix: self._gate}), self._server({"": self._gate})]
+        serving = [
+            asyncio.create_task(server.serve(sockets=[bound]))
+            for server, bound in zip(servers, sockets, strict=True)
+        ]
+        shared, root = (bound.getsockname()[1] for bound in sockets)
+        host = settings.sidecar_host
+        log.info("sidecar listens on http://%s:%s/stripe and on http://%s:%s", host, shared, host, root)
+        await asyncio.wait([asyncio.create_task(stop.wait()), *serving], return_when=asyncio.FIRST_COMPLETED)
+        log.info("sidecar stops; calls under way have %s s", settings.drain_s)
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*serving)
+        if not await self._outbox.flush(settings.drain_s):
+            log.error(
+                "%s settlements could not be delivered; their holds become unknown and keep counting",
+                self._outbox.waiting,
+            )
+        outbox.cancel()
+        await asyncio.gather(outbox, return_exceptions=True)
+        await self._upstream.close()
+        await self._channel.close()
+
+    def _server(self, gates: dict[str, Gate]) -> _Server:
+        settings = self._settings
+        edge = Edge(gates, self._problems, body_bytes_max=settings.body_bytes_max)
+        return _Server(
+            uvicorn.Config(
+                edge,
+                http="httptools",
+                loop="none",
+                lifespan="off",
+                ws="none",
+                interface="asgi3",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=max(1, int(settings.drain_s)),
+            )
+        )
+
+    async def _problems(self) -> list[str]:
+        """Return what keeps the sidecar from doing its work."""
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), _READY_S)
+        except TimeoutError:
+            return [f"the policy server at {self._settings.policy_address} can't be reached"]
+        return []
+
+    def _warn_of_key(self) -> None:
+        key = self._settings.stripe_secret_key.get_secret_value()
+        if not key.startswith(("sk_", "rk_")):
+            raise CannotStart(
+                "STRIPE_SECRET_KEY is not a Stripe key: it must begin with rk_ (restricted, best) or sk_."
+            )
+        if key.startswith("sk_live_"):
+            log.warning(
+                "STRIPE_SECRET_KEY is a full live key. Use a restricted key (rk_live_…) with only the "
+                "permissions that agents need: it is the second wall behind Spendgate."
+            )
+
+
+def _read_token(path: Path) -> SecretStr:
+    try:
+        token = path.read_text().strip()
+    except OSError as error:
+        raise CannotStart(
+            f"the sidecar token can't be read from {path} ({error.strerror}): start the policy server with "
+            "the same --data-dir first, or set SPENDGATE_SIDECAR_TOKEN"
+        ) from None
+    if not token:
+        raise CannotStart(f"{path} is empty; remove it and start the policy server again")
+    return SecretStr(token)
+
+
+def _listen(host: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(2048)
+    except OSError as error:
+        raise CannotStart(
+            f"can't listen on {host}:{port} ({error.strerror}): stop the process that does, or choose "
+            f"another port with {option}"
+        ) from None
+    bound.setblocking(False)
+    return bound
+
+
+class _TokenInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
+    """Adds the sidecar token to every call."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._metadata = ("authorization", f"Bearer {token.get_secret_value()}")
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """Send the call with the token."""
+        metadata = [*(client_call_details.metadata or ()), self._metadata]
+        return await continuation(client_call_details._replace(metadata=metadata), request)
+
+
+def _json_answer(status: int, body: dict[str, Any]) -> Answer:
+    return Answer(status, [(b"content-type", b"application/json")], json.dumps(body).encode())
+
+
+def _error(status: int, code: str, message: str) -> Answer:
+    return _json_answer(
+        status, {"error": {"type": "invalid_request_error", "code": code, "message": message}}
+    ).extended((b"stripe-should-retry", b"false"))

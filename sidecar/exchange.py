@@ -1,0 +1,53 @@
+"""What comes in, what goes to the vendor, and what goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request as the agent sent it, its path raw and below the vendor's prefix."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[bytes, Sequence[bytes]] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def header(self, name: bytes) -> str:
+        """Return a header that is given at most once; empty when absent, None-free."""
+        values = self.headers.get(name, ())
+        return values[0].decode("latin-1").strip() if values else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One HTTP request to the vendor; its key is added where it is sent."""
+
+    method: str
+    target: str
+    """Path and query."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP response."""
+
+    status: int
+    headers: Headers
+    body: bytes = field(repr=False)
+
+    def header(self, name: bytes) -> str:
+        """Return the first header of this name, empty when absent."""
+        return next((value.decode("latin-1") for key, value in self.headers if key == name), "")
+
+    def extended(self, *more: tuple[bytes, bytes]) -> Answer:
+        """Return the same answer with more headers."""
+        return Answer(self.status, [*self.headers, *more], self.body)

@@ -1,0 +1,316 @@
+"""The one path of a request: read, decide, forward, settle, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import re
+import secrets
+import time
+from dataclasses import replace
+
+from sidecar import refusals
+from sidecar.decisions import Decisions
+from sidecar.exchange import Answer, Forward, Request
+from sidecar.outbox import Outbox
+from sidecar.refusals import Refused, cap_rule, resets_at
+from sidecar.upstream import NoAnswer, NotSent, Upstream
+from sidecar.vendor import Call, Failed, Money, Reading, Succeeded, Unclear, Vendor
+from spendgate.v1 import amount_pb2, policy_pb2
+from spendgate.v1 import policy_service_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+_RUN_HEADERS = (b"spendgate-run-id", b"x-run-id")
+_STEP_HEADER = b"spendgate-step"
+_LEADING_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_KEY_ID = re.compile(r"vk_([a-z2-7]{12})_")
+_NAME_BYTES_MAX = 128
+
+
+class Gate:
+    """Governs the requests to one vendor."""
+
+    def __init__(self, vendor: Vendor, decisions: Decisions, outbox: Outbox, upstream: Upstream) -> None:
+        self._vendor = vendor
+        self._decisions = decisions
+        self._outbox = outbox
+        self._upstream = upstream
+        self._in_flight: dict[str, asyncio.Future[Answer]] = {}
+        """Answers to come, or come but not yet settled, by authorization id."""
+
+    async def handle(self, request: Request) -> Answer:
+        """Answer one request. Every failure is an answer too."""
+        request_id = f"req_sg_{secrets.token_hex(8)}"
+        try:
+            return await self._handle(request)
+        except Refused as refused:
+            if not refused.decided:
+                self._record(request, refused)
+            return self._vendor.refusal(refused, request_id)
+        except Exception:
+            log.exception("%s %s failed; request %s", request.method, request.path, request_id)
+            failed = Refused(
+                500,
+                "sidecar_failed",
+                f"The sidecar failed; see its log for {request_id}. Repeating the same call is safe.",
+                retryable=True,
+            )
+            return self._vendor.refusal(failed, request_id)
+
+    async def _handle(self, request: Request) -> Answer:
+        vault_key = presented_key(request)
+        call = self._vendor.read(request)
+        run_id, step = _run_of(request, call)
+        verdict = await self._decide(call, vault_key, run_id, step)
+        if not call.changes:
+            return _with_verdict(await self._read(call), call, verdict)
+        if not verdict.duplicate:
+            return _with_verdict(await self._execute(call, verdict), call, verdict)
+        return _with_verdict(await self._repeat(call, verdict), call, verdict)
+
+    async def _decide(self, call: Call, vault_key: str, run_id: str, step: str) -> pb.AuthorizeResponse:
+        question = pb.AuthorizeRequest(
+            vault_key=vault_key,
+            endpoint=call.endpoint,
+            run_id=run_id,
+            step=step,
+            # With a run, a header that SDKs make up anew for every call names nothing.
+            idempotency_key=call.given_key or ("" if run_id else call.header_key),
+            request_fingerprint=call.fingerprint,
+            request_id=secrets.token_hex(16),
+            object_id=call.object_id,
+            parameters=call.parameters,
+            moves_money=call.moves_money,
+        )
+        if call.changes and not question.idempotency_key and not run_id:
+            raise Refused(
+                400,
+                "run_id_required",
+                "Name the run with the header Spendgate-Run-Id, or send an Idempotency-Key: without a name "
+                "a repeat of this call could not be told from a new one.",
+            )
+        money = call.money
+        if call.moves_money and money is None:
+            money = await self._price(call, question)
+        if money is not None:
+            question.amount.CopyFrom(_amount(money))
+        verdict = await self._decisions.ask(question)
+        if verdict.decision != pb.DECISION_ALLOW:
+            raise refusals.denied(verdict)
+        return verdict
+
+    async def _price(self, call: Call, question: pb.AuthorizeRequest) -> Money | None:
+        """Ask the vendor what the call commits, unless the answer does not depend on it.
+
+        A repeat counts nothing, and what may not be called at all is not worth
+        a request to the vendor.
+        """
+        probe = pb.AuthorizeRequest()
+        probe.CopyFrom(question)
+        probe.validate_only = True
+        verdict = await self._decisions.ask(probe)
+        if verdict.deny_reason != pb.DENY_REASON_AMOUNT_UNKNOWN:
+            return None
+        return await self._vendor.price(call, self._fetch)
+
+    async def _fetch(self, path: str) -> Answer:
+        try:
+            return await self._upstream.send(Forward("GET", path))
+        except (NotSent, NoAnswer) as error:
+            raise Refused(
+                503,
+                "vendor_unavailable",
+                f"The amount of the call could not be asked of the vendor ({error}), so it was not sent.",
+                retryable=True,
+            ) from None
+
+    async def _read(self, call: Call) -> Answer:
+        try:
+            return self._vendor.pass_back(await self._upstream.send(call.forward))
+        except (NotSent, NoAnswer) as error:
+            raise Refused(
+                503,
+                "vendor_unavailable",
+                f"The vendor did not answer: {error}.",
+                retryable=True,
+                decided=True,
+            ) from None
+
+    async def _repeat(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
+        """Answer a call whose effect is known already."""
+        first = self._in_flight.get(verdict.authorization_id)
+        if first is None and verdict.replay == pb.REPLAY_JOIN:
+            # The first call may be held and its reply still be on its way here.
+            await self._decisions.quiesce()
+            first = self._in_flight.get(verdict.authorization_id)
+        if first is not None:
+            return await asyncio.shield(first)
+        if verdict.replay == pb.REPLAY_FORWARD:
+            return await self._execute(call, verdict)
+        if verdict.replay == pb.REPLAY_FETCH:
+            path = self._vendor.object_path(verdict.object_id)
+            if path is not None:
+                return self._vendor.pass_back(await self._fetch(path))
+        raise refusals.in_flight_elsewhere(verdict.idempotency_key)
+
+    async def _execute(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
+        """Send an allowed call, hand over its outcome, and let repeats share the answer."""
+        to_come: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._in_flight[verdict.authorization_id] = to_come
+        settlement = pb.SettleRequest(
+            authorization_id=verdict.authorization_id,
+            attempt=verdict.attempt,
+            outcome=pb.OUTCOME_UNKNOWN,
+        )
+        try:
+            answer = await self._send(call, verdict, settlement)
+            to_come.set_result(answer)
+            return answer
+        except Exception as error:
+            to_come.set_exception(error)
+            to_come.exception()  # taken note of, so that nobody has to join it
+            raise
+        finally:
+            self._outbox.settle(settlement, lambda: self._forget(verdict.authorization_id, to_come))
+
+    async def _send(self, call: Call, verdict: pb.AuthorizeResponse, settlement: pb.SettleRequest) -> Answer:
+        headers = {**call.forward.headers, "Idempotency-Key": verdict.upstream_idempotency_key}
+        begun = time.monotonic()
+        try:
+            answer = await self._upstream.send(replace(call.forward, headers=headers))
+        except NotSent as error:
+            settlement.outcome = pb.OUTCOME_FAILED
+            raise Refused(
+                503,
+                "vendor_unavailable",
+                f"The vendor can't be reached ({error}); the call was not sent and nothing is held.",
+                retryable=True,
+                decided=True,
+            ) from None
+        except NoAnswer as error:
+            raise refusals.outcome_unknown(verdict, str(error)) from None
+        finally:
+            settlement.latency.FromNanoseconds(int((time.monotonic() - begun) * 1e9))
+        _fill(settlement, self._vendor.classify(call, answer), answer)
+        return self._vendor.pass_back(answer)
+
+    def _forget(self, authorization_id: str, answered: asyncio.Future[Answer]) -> None:
+        if self._in_flight.get(authorization_id) is answered:
+            del self._in_flight[authorization_id]
+
+    def _record(self, request: Request, refused: Refused) -> None:
+        key_id = _KEY_ID.match(_key_text(request))
+        entry = pb.Refusal(
+            vault_key_id=key_id[1] if key_id else "",
+            endpoint=_printable(f"{request.method} {request.path}", 256),
+            run_id=_printable(next(filter(None, map(request.header, _RUN_HEADERS)), ""), _NAME_BYTES_MAX),
+            code=refused.code,
+            http_status=refused.status,
+        )
+        entry.refuse_time.GetCurrentTime()
+        self._outbox.record(entry)
+
+
+def presented_key(request: Request) -> str:
+    """Return the vault key of a request, or raise `Refused`."""
+    if len(request.headers.get(b"authorization", ())) > 1:
+        raise refusals.malformed("", "Send one Authorization header, not several.")
+    key = _key_text(request)
+    if key.startswith(("sk_", "rk_", "pk_")):
+        raise Refused(
+            401,
+            "vault_key_invalid",
+            "This is a raw Stripe key. Spendgate takes vault keys (vk_…) only, so that no agent holds a key "
+            "that moves money without a cap. Ask the operator for a vault key, and roll this Stripe key.",
+            reason="raw_vendor_key",
+        )
+    if not key:
+        raise Refused(
+            401,
+            "vault_key_invalid",
+            "Send a vault key as 'Authorization: Bearer vk_…', or as the user name of Basic authentication.",
+            reason="vault_key_missing",
+        )
+    return key
+
+
+def _key_text(request: Request) -> str:
+    scheme, _, value = request.header(b"authorization").partition(" ")
+    value = value.strip()
+    if scheme.lower() == "bearer":
+        return value
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode("ascii").partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""
+
+
+def _run_of(request: Request, call: Call) -> tuple[str, str]:
+    """Return run and step of a request."""
+    for name in (*_RUN_HEADERS, _STEP_HEADER):
+        if len(request.headers.get(name, ())) > 1:
+            raise refusals.malformed("", f"Send one {name.decode()} header, not several.")
+    run_id = next(filter(None, map(request.header, _RUN_HEADERS)), "")
+    step = request.header(_STEP_HEADER)
+    if not run_id:
+        leading = _LEADING_UUID.match(call.given_key)
+        run_id = leading[0] if leading else ""
+    for header, value in (("Spendgate-Run-Id", run_id), ("Spendgate-Step", step)):
+        if len(value) > _NAME_BYTES_MAX or not value.isascii() or not (value.isprintable()):
+            raise refusals.malformed(
+                "", f"{header} must have at most {_NAME_BYTES_MAX} printable ASCII characters."
+            )
+    if step and not run_id:
+        raise refusals.malformed("", "Spendgate-Step names a step of a run; send Spendgate-Run-Id too.")
+    return run_id, step
+
+
+def _fill(settlement: pb.SettleRequest, reading: Reading, answer: Answer) -> None:
+    settlement.http_status = answer.status
+    settlement.vendor_request_id = answer.header(b"request-id")[:255]
+    match reading:
+        case Succeeded(money=money, object_id=object_id):
+            settlement.outcome = pb.OUTCOME_SUCCEEDED
+            settlement.object_id = object_id
+            if money is not None:
+                settlement.amount.CopyFrom(_amount(money))
+        case Failed():
+            settlement.outcome = pb.OUTCOME_FAILED
+        case Unclear():
+            settlement.outcome = pb.OUTCOME_UNKNOWN
+
+
+def _with_verdict(answer: Answer, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
+    """Add what the agent may want to know of the decision."""
+    more = []
+    if verdict.authorization_id:
+        more.append((b"spendgate-authorization-id", verdict.authorization_id.encode()))
+    if call.changes:
+        more.append((b"spendgate-duplicate", b"true" if verdict.duplicate else b"false"))
+    cap = _tightest(verdict)
+    if cap is not None:
+        more.append((b"spendgate-remaining", str(cap.remaining).encode()))
+        more.append((b"spendgate-cap", cap_rule(cap).encode()))
+        moment = resets_at(cap)
+        if moment:
+            more.append((b"spendgate-resets-at", moment.encode()))
+    return answer.extended(*more)
+
+
+def _tightest(verdict: pb.AuthorizeResponse) -> policy_pb2.CapStatus | None:
+    """Return the money cap with the least left, else the tightest on calls."""
+    money = [cap for cap in verdict.caps if cap.currency_code]
+    return next(iter(money or verdict.caps), None)
+
+
+def _amount(money: Money) -> amount_pb2.Amount:
+    return amount_pb2.Amount(minor_units=money.minor_units, currency_code=money.currency)
+
+
+def _printable(text: str, longest: int) -> str:
+    return "".join(c if " " <= c <= "~" else "?" for c in text)[:longest]

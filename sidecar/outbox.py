@@ -1,0 +1,128 @@
+"""Tells the policy server what became of calls, and keeps telling until it has heard.
+
+What is lost here when the process dies is not lost for the count: the hold
+passes its deadline, becomes unknown and keeps counting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import grpc
+
+from spendgate.v1 import policy_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from spendgate.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
+
+log = logging.getLogger(__name__)
+
+_BATCH_MAX = 128
+_TIMEOUT_S = 2.0
+_PAUSE_FIRST_S = 0.1
+_PAUSE_MAX_S = 2.0
+_REFUSALS_MAX = 10_000
+"""How many local refusals wait at most; an agent could make any number of them while nobody listens."""
+
+Delivered = Callable[[], None]
+
+
+class Outbox:
+    """Delivers settlements and local refusals in batches, in order, again and again until they arrive."""
+
+    def __init__(self, stub: PolicyServiceAsyncStub) -> None:
+        self._stub = stub
+        self._settlements: deque[tuple[pb.SettleRequest, Delivered]] = deque()
+        self._refusals: deque[pb.Refusal] = deque()
+        self._refusals_lost = 0
+        self._filled = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many settlements are not delivered yet."""
+        return len(self._settlements)
+
+    def settle(self, settlement: pb.SettleRequest, delivered: Delivered) -> None:
+        """Hand over an outcome; ``delivered`` is called once the policy server has it."""
+        self._settlements.append((settlement, delivered))
+        self._wake()
+
+    def record(self, refusal: pb.Refusal) -> None:
+        """Hand over a refusal for the record."""
+        if len(self._refusals) >= _REFUSALS_MAX:
+            self._refusals_lost += 1
+            if self._refusals_lost == 1:
+                log.error(
+                    "more than %s refusals wait for the policy server; more are only logged", _REFUSALS_MAX
+                )
+            log.warning("refused, not recorded: %s %s", refusal.code, refusal.endpoint)
+            return
+        self._refusals.append(refusal)
+        self._wake()
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        pause_s = _PAUSE_FIRST_S
+        while True:
+            await self._filled.wait()
+            try:
+                await self._deliver_settlements()
+                await self._deliver_refusals()
+            except grpc.aio.AioRpcError as error:
+                log.warning(
+                    "%s settlements and %s refusals wait: the policy server answers %s: %s",
+                    *(len(self._settlements), len(self._refusals), error.code().name, error.details()),
+                )
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _PAUSE_MAX_S)
+                continue
+            pause_s = _PAUSE_FIRST_S
+            if not self._settlements and not self._refusals:
+                self._filled.clear()
+                self._idle.set()
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until everything is delivered, at most so long; tell whether it is."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def _wake(self) -> None:
+        self._idle.clear()
+        self._filled.set()
+
+    async def _deliver_settlements(self) -> None:
+        while self._settlements:
+            batch = [self._settlements[i] for i in range(min(len(self._settlements), _BATCH_MAX))]
+            reply = await self._stub.BatchSettle(
+                pb.BatchSettleRequest(requests=[settlement for settlement, _ in batch]), timeout=_TIMEOUT_S
+            )
+            again = []
+            for (settlement, delivered), result in zip(batch, reply.results, strict=True):
+                self._settlements.popleft()
+                if result.error.code == grpc.StatusCode.UNAVAILABLE.value[0]:
+                    again.append((settlement, delivered))
+                    continue
+                if result.WhichOneof("result") == "error":
+                    log.error("%s can't be settled: %s", settlement.authorization_id, result.error.message)
+                delivered()
+            self._settlements.extend(again)
+            if again:
+                await asyncio.sleep(_PAUSE_FIRST_S)
+
+    async def _deliver_refusals(self) -> None:
+        while self._refusals:
+            batch = [self._refusals[i] for i in range(min(len(self._refusals), _BATCH_MAX))]
+            await self._stub.BatchRecordRefusals(
+                pb.BatchRecordRefusalsRequest(refusals=batch), timeout=_TIMEOUT_S
+            )
+            for _ in batch:
+                self._refusals.popleft()

@@ -1,0 +1,136 @@
+"""Every way in which the sidecar says no, as status, code and one sentence."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any
+
+from spendgate.v1 import policy_pb2
+from spendgate.v1 import policy_service_pb2 as pb
+
+
+class Refused(Exception):
+    """The call is not made, or its outcome is not known."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        parameter: str = "",
+        retryable: bool = False,
+        retry_after_s: int | None = None,
+        decided: bool = False,
+        **detail: Any,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.parameter = parameter
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+        self.decided = decided
+        """Whether the policy server knows of it, so that it is on record already."""
+        self.detail = detail
+        """What the body says beyond this, such as remaining and resets_at."""
+
+
+_BY_REASON: dict[int, tuple[int, str]] = {
+    pb.DENY_REASON_VAULT_KEY_UNKNOWN: (401, "vault_key_invalid"),
+    pb.DENY_REASON_VAULT_KEY_REVOKED: (401, "vault_key_invalid"),
+    pb.DENY_REASON_VAULT_KEY_EXPIRED: (401, "vault_key_invalid"),
+    pb.DENY_REASON_ACCOUNT_FROZEN: (403, "account_frozen"),
+    pb.DENY_REASON_ENDPOINT_NOT_ALLOWED: (403, "endpoint_not_allowed"),
+    pb.DENY_REASON_CURRENCY_NOT_ALLOWED: (403, "currency_not_allowed"),
+    pb.DENY_REASON_PARAMETER_NOT_ALLOWED: (403, "parameter_not_allowed"),
+    pb.DENY_REASON_RUN_ID_REQUIRED: (400, "run_id_required"),
+    pb.DENY_REASON_IDEMPOTENCY_MISMATCH: (400, "idempotency_key_reused"),
+    pb.DENY_REASON_EFFECT_TOO_OLD: (400, "effect_too_old"),
+    pb.DENY_REASON_AMOUNT_UNKNOWN: (400, "amount_unknown"),
+    pb.DENY_REASON_CAP_EXCEEDED: (429, "spend_cap_exceeded"),
+}
+
+
+def denied(verdict: pb.AuthorizeResponse) -> Refused:
+    """Return the refusal for a call that the policy server denied."""
+    status, code = _BY_REASON.get(verdict.deny_reason, (403, "refused"))
+    cap = next((cap for cap in verdict.caps if cap_rule(cap) == verdict.rule), None)
+    return Refused(
+        status,
+        code,
+        verdict.message,
+        parameter=verdict.rule if code == "parameter_not_allowed" else "",
+        # A cap has room again after its reset; nothing else heals by waiting.
+        retryable=cap is not None and cap.HasField("reset_time"),
+        retry_after_s=_seconds_until(cap) if cap is not None and status == 429 else None,
+        decided=True,
+        reason=pb.DenyReason.Name(verdict.deny_reason).removeprefix("DENY_REASON_").lower(),
+        remaining=cap.remaining if cap is not None else None,
+        currency=cap.currency_code.lower() or None if cap is not None else None,
+        cap=verdict.rule if code == "spend_cap_exceeded" else None,
+        resets_at=resets_at(cap) if cap is not None else None,
+        allowed_endpoints=list(verdict.allowed_endpoints) or None,
+        authorization_id=verdict.authorization_id or None,
+    )
+
+
+def malformed(parameter: str, message: str, *, code: str = "parameter_invalid", status: int = 400) -> Refused:
+    """Return the refusal for a request that could be read in more than one way, or not at all."""
+    return Refused(status, code, message, parameter=parameter)
+
+
+def policy_unavailable(why: str) -> Refused:
+    """Return the refusal for a call that nobody could decide on."""
+    return Refused(
+        503,
+        "policy_unavailable",
+        f"No decision could be made, so the call was not sent: {why}. Try again later.",
+        retryable=True,
+    )
+
+
+def in_flight_elsewhere(name: str) -> Refused:
+    """Return what Stripe says when the first of two equal calls is under way."""
+    return Refused(
+        409,
+        "idempotency_key_in_use",
+        f"The call {name!r} is under way already and its outcome is not known yet. Repeating it is safe: "
+        "it is answered once the first is done, and never made twice.",
+        retryable=True,
+        decided=True,
+    )
+
+
+def outcome_unknown(verdict: pb.AuthorizeResponse, why: str) -> Refused:
+    """Return the answer for a call that was sent and whose outcome is not known."""
+    return Refused(
+        504,
+        "outcome_unknown",
+        f"The call was sent and its outcome is not known: {why}. Its amount stays held. Repeating the same "
+        "call is safe: it finds out what happened and never pays twice.",
+        retryable=True,
+        decided=True,
+        authorization_id=verdict.authorization_id,
+    )
+
+
+def cap_rule(cap: policy_pb2.CapStatus) -> str:
+    """Return the name by which a verdict's rule names the cap."""
+    return f"{cap.budget}: {cap.cap}" if cap.budget else cap.cap
+
+
+def resets_at(cap: policy_pb2.CapStatus) -> str | None:
+    """Return when the cap resets, in RFC 3339; None when it does not."""
+    if not cap.HasField("reset_time"):
+        return None
+    moment: datetime = cap.reset_time.ToDatetime()
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _seconds_until(cap: policy_pb2.CapStatus) -> int | None:
+    if not cap.HasField("reset_time"):
+        return None
+    return max(1, cap.reset_time.seconds - int(time.time()) + 1)

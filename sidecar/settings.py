@@ -1,0 +1,66 @@
+"""Settings of the sidecar: the environment, overridden by options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SidecarSettings(BaseSettings):
+    """Every setting of the sidecar, as SPENDGATE_<NAME> in the environment unless said otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="SPENDGATE_", frozen=True, extra="forbid")
+
+    stripe_secret_key: Annotated[
+        SecretStr, Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key"))
+    ]
+    """The key that goes to Stripe, STRIPE_SECRET_KEY in the environment; best a restricted one. Required."""
+
+    stripe_api_base: str = "https://api.stripe.com"
+    """Where Stripe is, without a path."""
+
+    policy_address: str = "127.0.0.1:50051"
+    """gRPC target of the policy server; a name that resolves to several servers uses them in turn."""
+
+    data_dir: Path = Path(".spendgate")
+    """Where the policy server keeps sidecar.token."""
+
+    sidecar_token: SecretStr | None = None
+    """Token for decisions, instead of the one in sidecar.token."""
+
+    sidecar_host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    sidecar_port: Port = 8787
+    """Port of /stripe/v1/…; 0 takes a free one."""
+
+    sidecar_root_port: Port = 8788
+    """Port of /v1/… at the root, for clients that can't take a path prefix; 0 takes a free one."""
+
+    decision_timeout_ms: Annotated[int, Field(ge=10, le=10_000)] = 450
+    """How long a decision may take before the call is refused with 503."""
+
+    stripe_timeout_s: Annotated[float, Field(ge=1, le=170)] = 80
+    """How long Stripe may take before the outcome is unknown; less than the policy server's hold_ttl_s."""
+
+    body_bytes_max: Annotated[int, Field(ge=1_024, le=16_777_216)] = 1_048_576
+    """Largest request body that is taken."""
+
+    drain_s: Annotated[float, Field(ge=0, le=600)] = 20
+    """How long calls and settlements under way may take when the sidecar is told to stop."""
+
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+
+    @field_validator("stripe_api_base")
+    @classmethod
+    def _is_origin(cls, value: str) -> str:
+        origin = value.rstrip("/")
+        if not origin.startswith(("https://", "http://")) or origin.count("/") != 2 or "@" in origin:
+            raise ValueError("must be an origin such as https://api.stripe.com, without a path")
+        return origin

@@ -1,0 +1,1 @@
+"""Stripe: how its requests are read, priced and judged, and how its SDKs are told no."""
