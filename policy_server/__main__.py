@@ -16,7 +16,12 @@ from policy_server.core.errors import SpendgateError
 from policy_server.settings import PolicyServerSettings
 
 
-class PolicyServerOptions(PolicyServerSettings, cli_prog_name="spendgate policy-server", cli_kebab_case=True):
+class PolicyServerOptions(
+    PolicyServerSettings,
+    cli_prog_name="spendgate policy-server",
+    cli_kebab_case=True,
+    cli_implicit_flags=True,
+):
     """Decide what agents may spend. Every option can also be set as SPENDGATE_<NAME>."""
 
 

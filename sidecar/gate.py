@@ -146,9 +146,10 @@ class Gate:
             # The first call may be held and its reply still be on its way here.
             await self._decisions.quiesce()
             first = self._in_flight.get(verdict.authorization_id)
-        if first is not None:
+        if first is not None and not _ended_unknown(first):
             return await asyncio.shield(first)
-        if verdict.replay == pb.REPLAY_FORWARD:
+        if first is not None or verdict.replay == pb.REPLAY_FORWARD:
+            # The vendor knows the upstream key, and says what became of the first.
             return await self._execute(call, verdict)
         if verdict.replay == pb.REPLAY_FETCH:
             path = self._vendor.object_path(verdict.object_id)
@@ -248,6 +249,11 @@ def _key_text(request: Request) -> str:
         except (binascii.Error, UnicodeDecodeError):
             return ""
     return ""
+
+
+def _ended_unknown(first: asyncio.Future[Answer]) -> bool:
+    error = first.exception() if first.done() else None
+    return isinstance(error, Refused) and error.code == "outcome_unknown"
 
 
 def _run_of(request: Request, call: Call) -> tuple[str, str]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BATCH_MAX = 128
+_LINGER_S = 0.01
+"""How long the first of a batch waits for others; nobody waits for a settlement."""
+
 _TIMEOUT_S = 2.0
 _PAUSE_FIRST_S = 0.1
 _PAUSE_MAX_S = 2.0
@@ -71,6 +74,7 @@ class Outbox:
         pause_s = _PAUSE_FIRST_S
         while True:
             await self._filled.wait()
+            await asyncio.sleep(_LINGER_S)
             try:
                 await self._deliver_settlements()
                 await self._deliver_refusals()

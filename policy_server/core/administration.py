@@ -76,7 +76,7 @@ class Administration:
 
     async def list_keys(self, account: str, offset: int, limit: int) -> list[KeyRecord]:
         """Return vault keys of the account, oldest first."""
-        return await self._registry.keys(account or DEFAULT_ACCOUNT, offset, limit)
+        return await self._registry.keys(_account_name(account), offset, limit)
 
     async def update_policy(self, key_id: str, policy: Policy, expected_version: int) -> KeyRecord:
         """Replace a policy; with an expected version, only that one."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from policy_server.core import messages, vault_key
 from policy_server.core.directory import Directory, Standing
 from policy_server.core.effects import Effect, fingerprint_of, is_read, name_effect, upstream_key
-from policy_server.core.errors import SpendgateError, StoreUnavailable
+from policy_server.core.errors import FieldInvalid, SpendgateError, StoreUnavailable
 from policy_server.core.policy import EffectNaming, OwnedCap, PolicyMode, Terms
 from policy_server.core.ports import (
     AccountRecord,
@@ -90,6 +90,8 @@ class Authorizer:
                 self._directory.forget(presented.key_id)
 
     async def _question(self, call: SpendCall) -> tuple[Question, Standing | None]:
+        if is_read(call.endpoint) and call.spends:
+            raise FieldInvalid("amount", "can't go with a read, which moves no money")
         presented = vault_key.parse(call.vault_key)
         standing = await self._directory.standing(presented.key_id) if presented else None
         if presented is None or standing is None:
@@ -220,6 +222,7 @@ def _verdict(question: Question, standing: Standing | None, answer: Answer) -> V
         )
     )
     effect = question.effect
+    forwards = answer.allowed and (answer.duplicate or not question.call.validate_only)
     verdict = Verdict(
         allowed=answer.allowed,
         reason=answer.reason,
@@ -229,7 +232,7 @@ def _verdict(question: Question, standing: Standing | None, answer: Answer) -> V
         duplicate=answer.duplicate,
         replay=answer.replay,
         effect_name=effect.name if effect else "",
-        upstream_key=upstream_key(effect, answer.attempt) if effect and answer.allowed else "",
+        upstream_key=upstream_key(effect, answer.attempt) if effect and forwards else "",
         object_id=answer.object_id,
         caps=statuses,
         expires_at_ms=answer.expires_at_ms,

@@ -60,8 +60,8 @@ class EndpointPattern:
             for segment in segments
         ]
         if segments[-1] == "*":
-            parts[-1] = ".+"
-        self._regex = re.compile(f"{'[A-Z]+' if method == '*' else method} /{'/'.join(parts)}", re.DOTALL)
+            parts[-1] = "[^/]+(?:/[^/]+)*"
+        self._regex = re.compile(f"{'[A-Z]+' if method == '*' else method} /{'/'.join(parts)}")
 
     def matches(self, endpoint: str) -> bool:
         """Tell whether ``endpoint``, such as ``POST /v1/charges``, is one of them."""

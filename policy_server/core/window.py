@@ -7,6 +7,7 @@ zone's own calendar begins it, even when midnight does not exist that day.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -40,6 +41,8 @@ class Span:
         """Tell whether ``now_ms`` lies in it."""
         return self.start_ms <= now_ms and (self.end_ms == 0 or now_ms < self.end_ms)
 
+
+_HOUR_MS = 3_600_000
 
 ENDLESS = Span(0, 0)
 """The span of runs and totals."""
@@ -76,12 +79,9 @@ def span_at(window: Window, zone_name: str, now_ms: int) -> Span:
     if window in {Window.CALL, Window.RUN, Window.TOTAL}:
         return ENDLESS
     tz = zone(zone_name)
-    local = datetime.fromtimestamp(now_ms / 1000, tz)
     if window is Window.HOUR:
-        # Hours are cut in real time: the clock shows some of them twice.
-        into_hour_ms = (local.minute * 60 + local.second) * 1000 + now_ms % 1000
-        start_ms = now_ms - into_hour_ms
-        return Span(start_ms, start_ms + 3_600_000)
+        return _hour_at(tz, now_ms)
+    local = datetime.fromtimestamp(now_ms / 1000, tz)
     first = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
     if window is Window.DAY:
         after = first + timedelta(days=1)
@@ -91,7 +91,27 @@ def span_at(window: Window, zone_name: str, now_ms: int) -> Span:
     else:
         first = first.replace(day=1)
         after = (first + timedelta(days=32)).replace(day=1)
-    return Span(_midnight_ms(first, tz), _midnight_ms(after, tz))
+    span = Span(_midnight_ms(first, tz), _midnight_ms(after, tz))
+    # Where the clock is set back over midnight, the window that has begun goes on.
+    return span if span.contains(now_ms) else span_at(window, zone_name, span.end_ms)
+
+
+def _hour_at(tz: ZoneInfo, now_ms: int) -> Span:
+    # Hours are cut in real time: the clock shows some of them twice. Where a zone
+    # shifts its clock by part of an hour, one hour ends and another begins.
+    def into_hour_ms(at_ms: int) -> int:
+        local = datetime.fromtimestamp(at_ms / 1000, tz)
+        return (local.minute * 60 + local.second) * 1000 + at_ms % 1000
+
+    def same_hours(at_ms: int) -> bool:
+        return (into_hour_ms(at_ms) - into_hour_ms(now_ms) - (at_ms - now_ms)) % _HOUR_MS == 0
+
+    start_ms = now_ms - into_hour_ms(now_ms)
+    end_ms = start_ms + _HOUR_MS
+    return Span(
+        start_ms + bisect_left(range(start_ms, now_ms), True, key=same_hours),
+        now_ms + bisect_left(range(now_ms, end_ms), True, key=lambda at_ms: not same_hours(at_ms)),
+    )
 
 
 def _midnight_ms(local: datetime, tz: ZoneInfo) -> int:

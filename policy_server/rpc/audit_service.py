@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import AuditTrail
 from policy_server.rpc import convert
 from policy_server.rpc.status import Context
@@ -23,7 +22,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> pb.ListAuditEventsResponse:
         """List audit events, newest first."""
         events, before = await self._trail.page(
-            request.account or DEFAULT_ACCOUNT,
+            convert.account_name(request.account),
             convert.audit_filter(request.filter),
             convert.page_token(request.page_token),
             convert.page_size(request.page_size),
@@ -37,9 +36,10 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         self, request: pb.WatchAuditEventsRequest, context: Context
     ) -> AsyncIterator[pb.WatchAuditEventsResponse]:
         """Stream audit events as they are written."""
-        after = request.after_sequence if request.HasField("after_sequence") else None
+        account = convert.account_name(request.account)
+        after = convert.sequence(request.after_sequence) if request.HasField("after_sequence") else None
         wanted = convert.audit_filter(request.filter)
-        async for event, sequence in self._trail.watch(request.account or DEFAULT_ACCOUNT, wanted, after):
+        async for event, sequence in self._trail.watch(account, wanted, after):
             yield pb.WatchAuditEventsResponse(
                 audit_event=convert.audit_event(event) if event else None, sequence=sequence
             )

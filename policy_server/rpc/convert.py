@@ -11,8 +11,17 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.errors import FieldInvalid
-from policy_server.core.policy import Cap, EffectNaming, ParameterRule, Policy, PolicyMode, check_currency
+from policy_server.core.policy import (
+    Cap,
+    EffectNaming,
+    ParameterRule,
+    Policy,
+    PolicyMode,
+    check_currency,
+    check_name,
+)
 from policy_server.core.ports import AccountRecord, KeyRecord
 from policy_server.core.types import (
     MAX_MINOR_UNITS,
@@ -44,6 +53,7 @@ from spendgate.v1 import (
 
 _ENDPOINT = re.compile(r"[A-Z]{3,7} /[!-~]+")
 _HOLD_TTL_MAX_MS = 24 * 3_600_000
+_TIME_MAX_MS = 253_402_300_799_999  # the last moment that a Timestamp can name
 _BATCH_MAX = 256
 _NAMES_MAX = 255
 
@@ -169,7 +179,7 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
         object_id=_short("object_id", message.object_id, _NAMES_MAX),
         vendor_request_id=_short("vendor_request_id", message.vendor_request_id, _NAMES_MAX),
         http_status=message.http_status,
-        latency_ms=message.latency.ToMilliseconds() if message.HasField("latency") else 0,
+        latency_ms=_milliseconds("latency", message.latency) if message.HasField("latency") else 0,
     )
 
 
@@ -186,7 +196,7 @@ def local_refusal(message: policy_service_pb2.Refusal) -> LocalRefusal:
         run_id=_short("run_id", message.run_id, 128),
         code=_short("code", message.code, 64),
         http_status=message.http_status,
-        refused_at_ms=message.refuse_time.ToMilliseconds(),
+        refused_at_ms=_milliseconds("refuse_time", message.refuse_time),
     )
 
 
@@ -206,7 +216,9 @@ def policy(message: policy_pb2.Policy) -> Policy:
         ),
         mode=mode,
         effects=effects,
-        expires_at_ms=message.expire_time.ToMilliseconds() if message.HasField("expire_time") else None,
+        expires_at_ms=_milliseconds("expire_time", message.expire_time)
+        if message.HasField("expire_time")
+        else None,
         budgets=tuple(message.budgets),
     )
 
@@ -261,8 +273,8 @@ def audit_filter(message: audit_service_pb2.AuditFilter) -> AuditFilter:
         decision=message.decision,
         kind=kind,
         object_id=message.object_id,
-        start_ms=message.start_time.ToMilliseconds() if message.HasField("start_time") else None,
-        end_ms=message.end_time.ToMilliseconds() if message.HasField("end_time") else None,
+        start_ms=_milliseconds("start_time", message.start_time) if message.HasField("start_time") else None,
+        end_ms=_milliseconds("end_time", message.end_time) if message.HasField("end_time") else None,
     )
 
 
@@ -304,6 +316,20 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
     return message
 
 
+def account_name(name: str) -> str:
+    """Return the account that a request names: "default" when it names none."""
+    name = name or DEFAULT_ACCOUNT
+    check_name("account", name)
+    return name
+
+
+def sequence(number: int) -> int:
+    """Check the number of an audit event."""
+    if number < 0:
+        raise FieldInvalid("after_sequence", "must not be negative")
+    return number
+
+
 def page_size(asked: int) -> int:
     """Return how many results a page has: 50 for 0, at most 1000."""
     if asked < 0:
@@ -315,7 +341,7 @@ def page_token(token: str) -> int | None:
     """Return where a page begins; None for the first."""
     if not token:
         return None
-    if not re.fullmatch(r"[0-9]{1,18}", token):
+    if not re.fullmatch(r"[1-9][0-9]{0,17}", token):
         raise FieldInvalid("page_token", "must be the next_page_token of the page before")
     return int(token)
 
@@ -387,10 +413,20 @@ def _short(field: str, value: str, longest: int) -> str:
 
 
 def _hold_ttl_ms(message: Duration) -> int:
-    ttl_ms = message.ToMilliseconds()
+    ttl_ms = _milliseconds("hold_ttl", message)
     if not 1_000 <= ttl_ms <= _HOLD_TTL_MAX_MS:
         raise FieldInvalid("hold_ttl", "must be from 1 s to 24 h")
     return ttl_ms
+
+
+def _milliseconds(field: str, message: Duration | Timestamp) -> int:
+    try:
+        milliseconds = message.ToMilliseconds()
+    except ValueError:
+        milliseconds = _TIME_MAX_MS + 1
+    if abs(milliseconds) > _TIME_MAX_MS:
+        raise FieldInvalid(field, "is out of range")
+    return milliseconds
 
 
 def _timestamp(milliseconds: int) -> Timestamp:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from policy_server.core.authorizer import Authorizer
-from policy_server.core.errors import SpendgateError
+from policy_server.core.errors import SpendgateError, StoreUnavailable
 from policy_server.core.settler import Settler
 from policy_server.rpc import convert
 from policy_server.rpc.status import Context, item_error
@@ -13,6 +15,12 @@ from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.v1 import policy_service_pb2_grpc
 
 T = TypeVar("T")
+
+_ANSWER_WITHIN_S = 0.35
+"""Leaves a caller who must answer within 500 ms time to say so."""
+
+_SHARE_OF_DEADLINE = 0.75
+"""How much of the time that the caller gave may pass before it is told that there is no answer."""
 
 
 class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
@@ -24,7 +32,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
 
     async def Authorize(self, request: pb.AuthorizeRequest, context: Context) -> pb.AuthorizeResponse:
         """Decide on one call."""
-        (verdict,) = await self._authorizer.authorize([convert.spend_call(request)])
+        (verdict,) = await _in_time(context, self._authorizer.authorize([convert.spend_call(request)]))
         return convert.authorize_response(_unless_error(verdict))
 
     async def BatchAuthorize(
@@ -38,7 +46,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
                 calls.append((convert.spend_call(item), result))
             except SpendgateError as error:
                 result.error.CopyFrom(item_error(error))
-        verdicts = await self._authorizer.authorize([call for call, _ in calls])
+        verdicts = await _in_time(context, self._authorizer.authorize([call for call, _ in calls]))
         for (_, result), verdict in zip(calls, verdicts, strict=True):
             if isinstance(verdict, SpendgateError):
                 result.error.CopyFrom(item_error(verdict))
@@ -48,7 +56,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
 
     async def Settle(self, request: pb.SettleRequest, context: Context) -> pb.SettleResponse:
         """Close one hold."""
-        (result,) = await self._settler.settle([convert.settlement(request)])
+        (result,) = await _in_time(context, self._settler.settle([convert.settlement(request)]))
         return convert.settle_response(_unless_error(result))
 
     async def BatchSettle(self, request: pb.BatchSettleRequest, context: Context) -> pb.BatchSettleResponse:
@@ -60,7 +68,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
                 settlements.append((convert.settlement(item), result))
             except SpendgateError as error:
                 result.error.CopyFrom(item_error(error))
-        answers = await self._settler.settle([settlement for settlement, _ in settlements])
+        answers = await _in_time(context, self._settler.settle([settlement for settlement, _ in settlements]))
         for (_, result), answer in zip(settlements, answers, strict=True):
             if isinstance(answer, SpendgateError):
                 result.error.CopyFrom(item_error(answer))
@@ -72,10 +80,19 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: pb.BatchRecordRefusalsRequest, context: Context
     ) -> pb.BatchRecordRefusalsResponse:
         """Record what the sidecar refused by itself."""
-        await self._settler.record_refusals(
-            [convert.local_refusal(refusal) for refusal in convert.batch(request.refusals)]
-        )
+        refusals = [convert.local_refusal(refusal) for refusal in convert.batch(request.refusals)]
+        await _in_time(context, self._settler.record_refusals(refusals))
         return pb.BatchRecordRefusalsResponse()
+
+
+async def _in_time(context: Context, answer: Awaitable[T]) -> T:
+    left_s = context.time_remaining()
+    within_s = _ANSWER_WITHIN_S if left_s is None else min(_ANSWER_WITHIN_S, left_s * _SHARE_OF_DEADLINE)
+    try:
+        async with asyncio.timeout(within_s):
+            return await answer
+    except TimeoutError:
+        raise StoreUnavailable("the counter store did not answer in time") from None
 
 
 def _unless_error(result: T | SpendgateError) -> T:

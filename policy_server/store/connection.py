@@ -19,6 +19,10 @@ _TIMEOUT_S = 0.25
 _CONNECTIONS_MAX = 64
 
 
+class StoreUrlInvalid(SpendgateError):
+    """The address of Redis can't be understood."""
+
+
 class VolatileStore(SpendgateError):
     """Redis is set up so that it would lose or evict counters."""
 
@@ -27,19 +31,24 @@ def connect(url: str) -> redis.asyncio.Redis:
     """Return a client for ``url`` (redis://, rediss:// or unix://); it connects when used.
 
     It never repeats a command by itself: a lost reply is answered by the
-    caller's repeat, which the scripts recognise.
+    caller's repeat, which the scripts recognise. Raises `StoreUrlInvalid`.
     """
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS_MAX,
-        timeout=_TIMEOUT_S,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
-        decode_responses=True,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )
+    try:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS_MAX,
+            timeout=_TIMEOUT_S,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            decode_responses=True,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+    except ValueError:  # its text may have parts of the password
+        raise StoreUrlInvalid(
+            "redis_url (SPENDGATE_REDIS_URL) must look like redis://host:6379/0, rediss://… or unix://…"
+        ) from None
     return redis.asyncio.Redis.from_pool(pool)
 
 

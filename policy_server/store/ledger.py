@@ -185,6 +185,7 @@ def _cap(counted: CountedCap) -> dict[str, Any]:
     owned = counted.owned
     return {
         "money": bool(owned.cap.currency),
+        "lasting": owned.cap.window is Window.TOTAL,
         "limit": str(owned.cap.limit),
         "start_ms": counted.span.start_ms,
         "end_ms": counted.span.end_ms,

@@ -87,7 +87,16 @@ ENDPOINTS = (
     Endpoint("POST", _CHARGE),
     Endpoint("POST", f"{_CHARGE}/capture", Asked(_whole_unless_given), commits="charge", step=True),
     Endpoint("POST", "/v1/payment_intents", Direct(), commits="payment_intent"),
-    Endpoint("POST", _INTENT, Asked(_whole_unless_given), when="amount", commits="payment_intent", step=True),
+    Endpoint(
+        "POST",
+        _INTENT,
+        Asked(_whole_unless_given),
+        when="amount",
+        commits="payment_intent",
+        step=True,
+        # An intent is priced in the currency that it has.
+        refused=frozenset({"currency"}),
+    ),
     Endpoint(
         "POST",
         f"{_INTENT}/confirm",

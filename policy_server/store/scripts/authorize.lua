@@ -76,11 +76,11 @@ end
 
 -- A repeat of a known effect never touches a cap.
 if h.state and h.state ~= 'released' then
-  if h.state == 'held' and q.request_id ~= '' and h.request_id == q.request_id then
-    return answer(true, nil, nil, false, nil, h.object_id, h.deadline)
-  end
   if h.fingerprint ~= q.fingerprint then
     return decided(false, 'idempotency_mismatch')
+  end
+  if h.state == 'held' and q.request_id ~= '' and h.request_id == q.request_id then
+    return answer(true, nil, nil, false, nil, h.object_id, h.deadline)
   end
   local young = now - tonumber(h.held_at) < q.replay_ms
   if h.state == 'held' then
@@ -133,16 +133,19 @@ end
 local held_in = {}
 for i, cap in ipairs(q.caps) do
   local counter = KEYS[7 + i]
-  if cap.money and amount > 0 then
+  if cap.money then
+    -- Also when nothing is held: what is settled above the hold counts here.
     counts[i][2] = counts[i][2] + amount
     redis.call('HINCRBY', counter, 'held', text(amount))
     held_in[#held_in + 1] = counter
-  elseif not cap.money then
+  else
     -- A call that was let through stays counted, whatever becomes of it.
     counts[i][1] = counts[i][1] + 1
     redis.call('HINCRBY', counter, 'settled', '1')
   end
-  redis.call('PEXPIREAT', counter, text((cap.end_ms > 0 and cap.end_ms or now) + q.retention_ms))
+  if not cap.lasting then
+    redis.call('PEXPIREAT', counter, text((cap.end_ms > 0 and cap.end_ms or now) + q.retention_ms))
+  end
 end
 
 if not q.effect then

@@ -44,7 +44,10 @@ end
 
 local function add(counters, field, amount)
   for _, counter in ipairs(counters) do
-    redis.call('HINCRBY', counter, field, text(amount))
+    -- A window that is forgotten by now gets nothing back.
+    if amount > 0 or redis.call('EXISTS', counter) == 1 then
+      redis.call('HINCRBY', counter, field, text(amount))
+    end
   end
 end
 

@@ -27,6 +27,10 @@ if h.state == 'settled' or (h.state == 'released' and after ~= 'settled') then
   return {'closed', h.state, ''}
 end
 
+-- A step that holds nothing, such as a cancel, learns the currency from its outcome.
+if h.currency == '' and s.currency then
+  h.currency = s.currency
+end
 local held = tonumber(h.amount)
 local counters = cjson.decode(h.counters)
 
@@ -71,7 +75,7 @@ end
 
 local object = s.object_id ~= '' and s.object_id or h.object_id
 local overrun = false
-local settled_amount = ''
+local settled_amount, reason = '', ''
 if after ~= 'unknown' then
   if h.state ~= 'released' then
     add(counters, 'held', -held)
@@ -89,12 +93,17 @@ if after == 'settled' then
     total = x + held
   end
   overrun = settle_at(total, object) or h.state == 'released'
+  if s.amount and s.currency ~= h.currency and tonumber(s.amount) > 0 then
+    -- No cap of this hold counts that currency: people must look at it.
+    overrun, reason = true, 'currency_not_held'
+  end
   settled_amount = text(total)
 end
 
 redis.call('HSET', hold, 'state', after, 'object_id', object, 'overrun', overrun and '1' or '')
 record(stream, sequence, now, with(s.event, {
-  'kind', 'settlement', 'state', after, 'settled_amount', settled_amount, 'overrun', overrun and '1' or '',
+  'kind', 'settlement', 'state', after, 'reason', reason,
+  'settled_amount', settled_amount, 'overrun', overrun and '1' or '',
   'vault_key_id', h.vault_key_id, 'run_id', h.run_id, 'step', h.step, 'endpoint', h.endpoint,
   'amount', h.amount, 'currency', h.currency, 'idempotency_key', h.name, 'attempt', h.attempt,
   'object_id', object,

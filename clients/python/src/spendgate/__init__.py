@@ -1,0 +1,1 @@
+"""Spendgate, the spend policy between AI agents and Stripe: its contract, client and command."""

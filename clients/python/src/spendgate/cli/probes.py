@@ -1,0 +1,101 @@
+"""Asks the parts of Spendgate whether they work; each answer is "" or what is wrong."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from spendgate.cli.connection import OperatorSettings, connect, open_channel
+from spendgate.cli.failure import CommandFailed
+from spendgate.v1 import vault_key_service_pb2
+
+_TIMEOUT_S = 2.0
+_SERVING = b"\x08\x01"
+"""A grpc.health.v1.HealthCheckResponse with status SERVING."""
+
+# The environment's proxies are not for servers on this machine.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def redis_problem(socket_path: Path) -> str:
+    """Tell why the Redis on a unix socket does not answer PING."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_TIMEOUT_S)
+        try:
+            client.connect(str(socket_path))
+            client.sendall(b"PING\r\n")
+            reply = client.recv(64)
+        except OSError as error:
+            return f"{socket_path}: {error.strerror or error}"
+    return "" if reply.startswith(b"+PONG") else f"{socket_path}: {reply.decode(errors='replace').strip()}"
+
+
+def health_problem(address: str) -> str:
+    """Tell why the policy server at `address` does not say that it is serving."""
+    with open_channel(address) as channel:
+        # Two bytes of protobuf, not worth the health-checking distribution.
+        check = channel.unary_unary("/grpc.health.v1.Health/Check", _unchanged, _unchanged)
+        try:
+            answer = check(b"", timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            code: grpc.StatusCode = error.code()
+            return f"nothing that serves answers at {address} ({code.name})"
+    return "" if answer == _SERVING else f"the server at {address} is there, but not serving"
+
+
+def administration_problem(settings: OperatorSettings) -> str:
+    """Tell why the policy server does not do what an operator asks."""
+    try:
+        with connect(settings) as server:
+            server.call(
+                server.vault_keys.ListVaultKeys, vault_key_service_pb2.ListVaultKeysRequest(page_size=1)
+            )
+    except CommandFailed as error:
+        return str(error)
+    return ""
+
+
+def http_problem(url: str) -> str:
+    """Tell why a GET of `url` does not answer 200, with the reasons that the answer gives."""
+    try:
+        with _opener.open(url, timeout=_TIMEOUT_S) as answer:
+            status: int = answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return f"{url} answers {error.code}{_reasons(error.read(4096))}"
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        return f"{url} does not answer: {reason}"
+    return "" if status == 200 else f"{url} answers {status}"
+
+
+def port_problem(host: str, port: int) -> str:
+    """Tell why no server could listen on a port."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            # As servers do: what is left of closed connections is no obstacle.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        return f"{host}:{port} can't be listened on: {error.strerror}"
+    return ""
+
+
+def _unchanged(message: bytes) -> bytes:
+    return message
+
+
+def _reasons(body: bytes) -> str:
+    try:
+        document: Any = json.loads(body)
+    except ValueError:
+        return ""
+    return f": {json.dumps(document, ensure_ascii=False)}"

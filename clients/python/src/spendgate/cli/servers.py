@@ -1,0 +1,56 @@
+"""`spendgate policy-server` and `spendgate sidecar`: become one of the servers."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from typing import NoReturn, TypedDict
+
+import typer
+
+from spendgate.cli.failure import CommandFailed
+
+
+class CommandSettings(TypedDict):
+    """How a command is declared that hands its arguments on."""
+
+    add_help_option: bool
+    context_settings: dict[str, bool]
+
+
+PASS_THROUGH = CommandSettings(
+    add_help_option=False,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+)
+
+_TITLES = {"policy_server": "policy server", "sidecar": "sidecar", "stripe_simulator": "Stripe simulator"}
+
+
+def policy_server(context: typer.Context) -> None:
+    """Run a policy server; all options are its own, see `spendgate policy-server --help`."""
+    _become("policy_server", context.args)
+
+
+def sidecar(context: typer.Context) -> None:
+    """Run a sidecar; all options are its own, see `spendgate sidecar --help`."""
+    _become("sidecar", context.args)
+
+
+def require_module(module: str) -> None:
+    """Raise `CommandFailed` unless the server that `module` is can be started here."""
+    if importlib.util.find_spec(module) is None:
+        raise CommandFailed(
+            f"the {_TITLES[module]} is not installed in this Python ({sys.executable}); "
+            "install the distribution spendgate-server there"
+        )
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    require_module(module)
+    # Replaced, not started, so that signals and the exit code need no passing on.
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own program

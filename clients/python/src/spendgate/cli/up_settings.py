@@ -1,0 +1,148 @@
+"""What `spendgate up` is told, and what follows from it."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+from urllib.parse import quote, urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr
+
+from spendgate.cli.connection import OperatorSettings
+from spendgate.cli.failure import UsageWrong
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+SIMULATOR_KEY = "rk_test_simulator"
+"""Opens the Stripe simulator, which takes any test key."""
+
+
+class UpSettings(OperatorSettings):
+    """Settings of the servers that `spendgate up` starts, as the servers themselves read them."""
+
+    redis_url: SecretStr | None = None
+    """Redis that counts; without one a private Redis is started in the data directory."""
+
+    policy_host: str = "127.0.0.1"
+    policy_port: Port = 50051
+    sidecar_host: str = "127.0.0.1"
+    sidecar_port: Port = 8787
+    sidecar_root_port: Port = 8788
+    sidecar_token: SecretStr | None = None
+    stripe_api_base: str | None = None
+    stripe_secret_key: Annotated[
+        SecretStr | None,
+        Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key")),
+    ] = None
+    """The key that goes to Stripe; without one the Stripe simulator is started."""
+
+    @property
+    def simulates_stripe(self) -> bool:
+        """Whether the simulator stands in for Stripe."""
+        return self.stripe_secret_key is None
+
+    @property
+    def moves_no_money(self) -> bool:
+        """Whether it is certain that payments are not real."""
+        key = self.stripe_secret_key.get_secret_value() if self.stripe_secret_key else SIMULATOR_KEY
+        return key.startswith(("sk_test_", "rk_test_"))
+
+    @property
+    def local_policy_address(self) -> str:
+        """Where the policy server is reached from this machine."""
+        return f"{reachable(self.policy_host)}:{self.policy_port}"
+
+    @property
+    def sidecar_url(self) -> str:
+        """Where agents on this machine reach the sidecar."""
+        return f"http://{reachable(self.sidecar_host)}:{self.sidecar_port}"
+
+    @property
+    def sidecar_root_url(self) -> str:
+        """Where clients that can't take a path prefix reach the sidecar."""
+        return f"http://{reachable(self.sidecar_host)}:{self.sidecar_root_port}"
+
+    @property
+    def redis_text(self) -> str:
+        """The Redis for people, without its password."""
+        if self.redis_url is None:
+            return f"private, in {self.data_dir}"
+        parts = urlsplit(self.redis_url.get_secret_value())
+        return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+
+    def check(self) -> None:
+        """Raise `UsageWrong` when settings contradict each other."""
+        ports = (self.policy_port, self.sidecar_port, self.sidecar_root_port)
+        if len(set(ports)) < len(ports):
+            raise UsageWrong(
+                "--policy-port, --sidecar-port and --sidecar-root-port must be three different ports"
+            )
+        if self.simulates_stripe and self.stripe_api_base is not None:
+            raise UsageWrong(
+                "SPENDGATE_STRIPE_API_BASE is set, but STRIPE_SECRET_KEY is not: set the key for that "
+                "address, or unset both to try Spendgate with the Stripe simulator"
+            )
+
+    def upstream_text(self) -> str:
+        """Return what stands at the other end, for people; never the key."""
+        if self.stripe_secret_key is None:
+            return "Stripe simulator: no money moves"
+        mode = "test mode" if self.moves_no_money else "real money"
+        return f"Stripe, {mode}{f', at {self.stripe_api_base}' if self.stripe_api_base else ''}"
+
+    def warning(self) -> str:
+        """Return what the operator should know about the key, "" when nothing."""
+        key = self.stripe_secret_key.get_secret_value() if self.stripe_secret_key else ""
+        if not key.startswith("sk_live_"):
+            return ""
+        return (
+            "STRIPE_SECRET_KEY is a full live key, which may do everything in the Stripe account; "
+            "make a restricted key (rk_live_) with only the permissions that agents need"
+        )
+
+    def policy_environment(self) -> dict[str, str]:
+        """Return the environment of the policy server, which never sees Stripe's key."""
+        redis_url = (
+            self.redis_url.get_secret_value()
+            if self.redis_url
+            else f"unix://{quote(str(self.data_dir / 'redis.sock'))}"
+        )
+        return {
+            **_inherited("STRIPE_SECRET_KEY"),
+            "SPENDGATE_DATA_DIR": str(self.data_dir),
+            "SPENDGATE_POLICY_HOST": self.policy_host,
+            "SPENDGATE_POLICY_PORT": str(self.policy_port),
+            "SPENDGATE_REDIS_URL": redis_url,
+        }
+
+    def sidecar_environment(self, simulator_url: str | None) -> dict[str, str]:
+        """Return the environment of the sidecar, which has no business with administration or Redis."""
+        environment = {
+            **_inherited("SPENDGATE_ADMIN_TOKEN", "SPENDGATE_REDIS_URL"),
+            "SPENDGATE_DATA_DIR": str(self.data_dir),
+            "SPENDGATE_POLICY_ADDRESS": self.local_policy_address,
+            "SPENDGATE_SIDECAR_HOST": self.sidecar_host,
+            "SPENDGATE_SIDECAR_PORT": str(self.sidecar_port),
+            "SPENDGATE_SIDECAR_ROOT_PORT": str(self.sidecar_root_port),
+        }
+        if simulator_url is not None:
+            environment |= {"STRIPE_SECRET_KEY": SIMULATOR_KEY, "SPENDGATE_STRIPE_API_BASE": simulator_url}
+        return environment
+
+
+def bare_environment() -> dict[str, str]:
+    """Return the environment without any of Spendgate's settings and secrets."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SPENDGATE_") and name != "STRIPE_SECRET_KEY"
+    }
+
+
+def reachable(host: str) -> str:
+    """Return the address by which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - replaced here
+
+
+def _inherited(*without: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in without}

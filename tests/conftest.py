@@ -1,0 +1,97 @@
+"""What tests share: a private Redis, the core over it, and real policy servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
+
+import pytest
+import pytest_asyncio
+import redis as redis_client
+
+from tests.processes import (
+    RUNNING,
+    Process,
+    clean_environment,
+    policy_server_process,
+    redis_process,
+    redis_url,
+    temporary_folder,
+)
+from tests.stack import Stack, running_stack
+from tests.world import World
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of each running program's log with a failed test."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"log of {process.name}", process.log[-5000:]) for process in RUNNING]
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment() -> Iterator[None]:
+    """No setting of the shell that runs the tests reaches them."""
+    patch = pytest.MonkeyPatch()
+    for name in os.environ.keys() - clean_environment().keys():
+        patch.delenv(name)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Process]:
+    """One private Redis for all tests."""
+    with temporary_folder() as folder, redis_process(folder) as process:
+        yield process
+
+
+@pytest.fixture
+def redis(redis_server: Process) -> str:
+    """The address of a Redis without any key."""
+    url = redis_url(redis_server)
+    with redis_client.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest_asyncio.fixture
+async def world(redis: str) -> AsyncIterator[World]:
+    """The core over an empty Redis."""
+    world = World(redis)
+    yield world
+    await world.close()
+
+
+@pytest.fixture(scope="session")
+def shared_policy_server(redis_server: Process) -> Iterator[Process]:
+    """One policy server process for all tests that do not harm it."""
+    with (
+        temporary_folder() as folder,
+        policy_server_process(folder, redis_url(redis_server)) as process,
+    ):
+        yield process
+
+
+@pytest.fixture
+def policy_server(redis: str, shared_policy_server: Process) -> Process:
+    """A running policy server over an empty Redis."""
+    return shared_policy_server
+
+
+@pytest.fixture(scope="session")
+def shared_stack() -> Iterator[Stack]:
+    """Everything running, for all tests that do not harm it."""
+    with temporary_folder() as folder, running_stack(folder) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    """A running Spendgate, and a Stripe that knows nothing yet."""
+    shared_stack.simulator.reset()
+    return shared_stack

@@ -1,0 +1,640 @@
+"""The `spendgate` command, as operators run it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import redis as redis_client
+
+from spendgate.v1 import amount_pb2, policy_service_pb2, policy_service_pb2_grpc
+from tests.processes import Process, clean_environment, policy_server_address, temporary_folder, token
+
+COMMAND = [sys.executable, "-m", "spendgate.cli"]
+SHOP = ("--allow", "POST /v1/charges", "--allow", "GET /v1/*", "--cap", "usd 500.00/day")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one command printed, and its exit code."""
+
+    code: int
+    out: str
+    error: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on standard output of a command that did its work."""
+        assert self.code == 0, self.error
+        assert self.error == ""
+        return json.loads(self.out)
+
+
+class Operator:
+    """Runs the command against one policy server."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = clean_environment() | settings
+
+    def __call__(self, *arguments: str, **settings: str) -> Answer:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """Start a command that goes on until it is stopped."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def spendgate(policy_server: Process, tmp_path: Path) -> Operator:
+    """The command with the address and the data directory of a running policy server."""
+    return Operator(
+        tmp_path,
+        {
+            "SPENDGATE_POLICY_ADDRESS": policy_server_address(policy_server),
+            "SPENDGATE_DATA_DIR": str(policy_server.folder),
+        },
+    )
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Operator:
+    """The command where no policy server is."""
+    return Operator(tmp_path, {"SPENDGATE_POLICY_ADDRESS": f"127.0.0.1:{free_port()}"})
+
+
+def free_port() -> int:
+    """Return a port that is free, outside the range from which systems hand out ports by themselves."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def authorize(
+    server: Process, vault_key: str, run: str, minor: int, endpoint: str = "POST /v1/charges"
+) -> str:
+    """Ask for a decision as the sidecar does, and return "allow" or "deny"."""
+    with grpc.insecure_channel(policy_server_address(server)) as channel:
+        response = policy_service_pb2_grpc.PolicyServiceStub(channel).Authorize(
+            policy_service_pb2.AuthorizeRequest(
+                vault_key=vault_key,
+                endpoint=endpoint,
+                amount=amount_pb2.Amount(minor_units=minor, currency_code="USD"),
+                run_id=run,
+            ),
+            timeout=10,
+            metadata=(("authorization", f"Bearer {token(server, 'sidecar')}"),),
+        )
+    return policy_service_pb2.Decision.Name(response.decision).removeprefix("DECISION_").lower()
+
+
+# --- vault keys -------------------------------------------------------------
+
+
+def test_a_key_is_made_shown_changed_and_revoked(spendgate: Operator, policy_server: Process) -> None:
+    made = spendgate("keys", "create", "shop", *SHOP, "--cap", "usd 100/call", "--json").json
+    secret, key = made["secretVaultKey"], made["vaultKey"]
+    key_id = key["vaultKeyId"]
+    assert secret.startswith(f"vk_{key_id}_")
+    assert key["state"] == "VAULT_KEY_STATE_ACTIVE"
+    assert key["policy"]["caps"][0]["amount"] == {"minorUnits": "50000", "currencyCode": "USD"}
+    assert authorize(policy_server, secret, "run-1", 1_900) == "allow"
+    assert authorize(policy_server, secret, "run-2", 10_001) == "deny"
+
+    shown = spendgate("keys", "show", "shop", "--json")
+    assert shown.json == key
+    assert secret not in shown.out
+
+    changed = spendgate(
+        "keys", "update", "shop", "--allow", "GET /v1/*", "--if-version", key["policyVersion"], "--json"
+    ).json
+    assert changed["policy"]["allow"] == ["GET /v1/*"]
+    assert changed["policy"]["caps"] == []
+    assert authorize(policy_server, secret, "run-3", 1_900) == "deny"
+    stale = spendgate("keys", "update", "shop", *SHOP, "--if-version", key["policyVersion"])
+    assert stale.code == 1
+    assert "version" in stale.error
+
+    ended = spendgate("keys", "revoke", "shop", "--json").json
+    assert ended["state"] == "VAULT_KEY_STATE_REVOKED"
+    by_name = spendgate("keys", "show", "shop")
+    assert by_name.code == 1
+    assert by_name.error == f"spendgate: the vault key named 'shop' is revoked; name it by its id, {key_id}\n"
+    assert spendgate("keys", "show", key_id, "--json").json == ended
+    refused = spendgate("keys", "update", key_id, *SHOP)
+    assert (refused.code, refused.error) == (
+        1,
+        f"spendgate: vault key {key_id} is revoked; create a new one\n",
+    )
+
+
+def test_a_whole_vault_key_is_taken_for_its_id(spendgate: Operator) -> None:
+    made = spendgate("keys", "create", "leaked", *SHOP, "--json").json
+    ended = spendgate("keys", "revoke", made["secretVaultKey"])
+    assert ended.code == 0
+    assert "is revoked since" in ended.out
+    assert made["secretVaultKey"] not in ended.out
+
+
+def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: Path) -> None:
+    spendgate("budgets", "set", "team", "--cap", "usd 2000/month in Europe/Berlin")
+    options = (
+        *("--allow", "POST /v1/charges", "--cap", "calls 20/run on POST /v1/charges"),
+        *("--currency", "usd", "--parameter", "customer=cus_1,cus_2 required", "--parameter", "!destination"),
+        *("--budget", "team", "--shadow", "--effects", "by-parameters", "--expires", "2999-01-31T00:00:00Z"),
+    )
+    key = spendgate("keys", "create", "all", *options, "--json").json["vaultKey"]
+    policy = key["policy"]
+    assert policy == {
+        "allow": ["POST /v1/charges"],
+        "caps": [
+            {"calls": "20", "window": "WINDOW_RUN", "timeZone": "UTC", "endpoints": ["POST /v1/charges"]}
+        ],
+        "currencies": ["USD"],
+        "parameterRules": [
+            {"parameter": "customer", "oneOf": ["cus_1", "cus_2"], "required": True, "endpoints": []},
+            {"parameter": "destination", "oneOf": [], "required": False, "endpoints": []},
+        ],
+        "mode": "POLICY_MODE_SHADOW",
+        "effects": "EFFECT_NAMING_BY_PARAMETERS",
+        "expireTime": "2999-01-31T00:00:00Z",
+        "budgets": ["team"],
+    }
+    shown = spendgate("keys", "show", "all").out
+    for part in (
+        "calls 20/run on POST /v1/charges",
+        "customer=cus_1,cus_2 required",
+        "!destination",
+        "shadow",
+    ):
+        assert part in shown
+
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps(policy))
+    copied = spendgate("keys", "create", "copy", "--policy-file", str(file), "--json").json
+    assert copied["vaultKey"]["policy"] == policy
+
+    lasting = spendgate(
+        "keys", "create", "soon", "--allow", "GET /v1/*", "--expires-in", "30d", "--json"
+    ).json
+    assert "expireTime" in lasting["vaultKey"]["policy"]
+
+
+def test_keys_are_listed_with_their_caps(spendgate: Operator) -> None:
+    assert spendgate("keys", "list", "--json").json == {"vaultKeys": []}
+    spendgate("keys", "create", "one", *SHOP)
+    made = spendgate("keys", "create", "two", "--allow", "GET /v1/*", "--account", "other")
+    assert made.code == 0
+    assert "never shown again" in made.out
+    listed = spendgate("keys", "list")
+    assert listed.code == 0
+    assert "one" in listed.out
+    assert "usd 500.00/day" in listed.out
+    assert "two" not in listed.out
+    others = spendgate("keys", "list", "--json", SPENDGATE_ACCOUNT="other").json
+    assert [key["name"] for key in others["vaultKeys"]] == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("--allow", "GET /v1/*", "--cap", "usd 5/year"),
+            "in the cap 'usd 5/year', the window 'year' is not",
+        ),
+        (("--allow", "GET /v1/*", "--parameter", "x"), "in the parameter rule 'x', a value is missing"),
+        (("--allow", "GET /v1/*", "--currency", "xyz"), "'xyz' is not a currency that Stripe charges in"),
+        (("--allow", "GET /v1/*", "--expires", "2001-01-01T00:00:00Z"), "is in the past"),
+        (("--allow", "GET /v1/*", "--expires", "2999-01-01"), "is not a moment with its zone"),
+        (("--allow", "GET /v1/*", "--expires-in", "soon"), "is not a stretch of time"),
+        (("--allow", "GET /v1/*", "--expires-in", "1d", "--expires", "2999-01-01T00:00:00Z"), "say the same"),
+        (("--cap", "usd 5/day"), "the policy allows nothing"),
+        (("--policy-file", "p.json", "--shadow"), "--policy-file is the whole policy"),
+        (("--policy-file", "none.json"), "the policy file none.json can't be read: No such file"),
+        (("--policy-file", "p.json"), "is not the JSON of a policy"),
+        (("--allow", "GET /v1/*", "--policy-address", "somewhere"), "must be a host and a port"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(
+    nowhere: Operator, arguments: tuple[str, ...], sentence: str
+) -> None:
+    (nowhere.folder / "p.json").write_text('{"allow": ["GET /v1/*"], "allowEverything": true}')
+    answer = nowhere("keys", "create", "shop", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.error.startswith("spendgate: ")
+    assert answer.error.count("\n") == 1
+    assert sentence in answer.error
+
+
+def test_what_the_server_refuses_is_one_sentence(spendgate: Operator) -> None:
+    spendgate("keys", "create", "shop", *SHOP)
+    for arguments, sentence in (
+        (("keys", "create", "shop", *SHOP), "a working vault key is already named 'shop'"),
+        (("keys", "create", "sh op", *SHOP), "name must be 1 to 64 of"),
+        (("keys", "create", "x", *SHOP, "--budget", "none"), "the account has no budget named 'none'"),
+        (("keys", "create", "x", *SHOP, "--cap", "usd 5/day in No/Where"), "No/Where"),
+        (("keys", "show", "nobody"), "the account 'default' has no vault key with the name or id 'nobody'"),
+        (("keys", "revoke", "aaaaaaaaaaaa"), "has no vault key with the name or id 'aaaaaaaaaaaa'"),
+        (("usage", "nobody"), "has no vault key"),
+        (("audit", "list", "--key", "nobody"), "has no vault key"),
+        (("budgets", "delete", "none"), "the account has no budget named 'none'"),
+        (("budgets", "set", "x", "--cap", "usd 5/call"), "can't limit one call"),
+    ):
+        answer = spendgate(*arguments, "--json")
+        assert (answer.code, answer.out) == (1, ""), arguments
+        assert sentence in answer.error
+        assert answer.error.count("\n") == 1
+
+
+# --- usage, audit, accounts ---------------------------------------------------
+
+
+def test_usage_shows_what_is_held_and_left(spendgate: Operator, policy_server: Process) -> None:
+    secret = spendgate("keys", "create", "shop", *SHOP, "--cap", "calls 3/run", "--json").json[
+        "secretVaultKey"
+    ]
+    assert authorize(policy_server, secret, "run-1", 1_900) == "allow"
+    shown = spendgate("usage", "shop", "--run", "run-1", "--json").json
+    caps = {cap["cap"]: cap for cap in shown["caps"]}
+    day = caps["usd/day"]
+    assert {name: day[name] for name in ("limit", "settled", "held", "remaining", "currencyCode")} == {
+        "limit": "50000",
+        "settled": "0",
+        "held": "1900",
+        "remaining": "48100",
+        "currencyCode": "USD",
+    }
+    assert "resetTime" in day
+    assert (caps["calls/run"]["remaining"], "resetTime" in caps["calls/run"]) == ("2", False)
+    table = spendgate("usage", "shop")
+    assert "481.00 USD" in table.out
+    assert "calls/run" not in table.out
+
+
+@pytest.fixture
+def busy_key(spendgate: Operator, policy_server: Process) -> str:
+    """The id of a key with three decisions, the last of them a refusal."""
+    made = spendgate("keys", "create", "busy", *SHOP, "--json").json
+    for run, minor in (("run-1", 1_000), ("run-2", 2_000), ("run-3", 99_999)):
+        authorize(policy_server, made["secretVaultKey"], run, minor)
+    key_id: str = made["vaultKey"]["vaultKeyId"]
+    return key_id
+
+
+def test_audit_events_are_listed_newest_first(spendgate: Operator, busy_key: str) -> None:
+    def sequences(*arguments: str) -> list[str]:
+        listed = spendgate("audit", "list", *arguments, "--json").json
+        return [event["sequence"] for event in listed["auditEvents"]]
+
+    assert sequences() == ["4", "3", "2", "1"]
+    assert sequences("--limit", "3") == ["4", "3", "2"]
+    assert sequences("--decision", "deny") == ["4"]
+    assert sequences("--kind", "administration") == ["1"]
+    assert sequences("--run", "run-2") == ["3"]
+    assert sequences("--key", "busy", "--kind", "decision") == ["4", "3", "2"]
+    assert sequences(
+        "--key", busy_key, "--since", "1h", "--until", "2999-01-01T00:00:00Z", "--limit", "1"
+    ) == ["4"]
+    assert sequences("--until", "1h") == []
+    assert sequences("--idempotency-key", "run-1:") == ["2"]
+    assert sequences("--object", "ch_1") == []
+    table = spendgate("audit", "list").out
+    assert "cap_exceeded" in table
+    assert "999.99 USD" in table
+    wrong = spendgate("audit", "list", "--since", "yesterday")
+    assert wrong.code == 2
+    assert "or how long ago, such as 2h" in wrong.error
+
+
+def test_audit_tail_prints_a_document_on_each_line_until_it_is_interrupted(
+    spendgate: Operator, policy_server: Process, busy_key: str
+) -> None:
+    with spendgate.start("audit", "tail", "--after", "1", "--json") as tail:
+        assert tail.stdout is not None
+        assert tail.stderr is not None
+        seen = [json.loads(tail.stdout.readline()) for _ in range(3)]
+        assert [event["sequence"] for event in seen] == ["2", "3", "4"]
+        spendgate("keys", "revoke", busy_key)
+        revoked = json.loads(tail.stdout.readline())
+        assert (revoked["sequence"], revoked["kind"]) == ("5", "AUDIT_EVENT_KIND_ADMINISTRATION")
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait() == 0
+        assert tail.stdout.read() == ""
+        assert tail.stderr.read() == ""
+    with spendgate.start("audit", "tail", "--from-start", "--decision", "deny") as tail:
+        assert tail.stdout is not None
+        assert "POST /v1/charges" in tail.stdout.readline()
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait() == 0
+    both = spendgate("audit", "tail", "--from-start", "--after", "1")
+    assert both.code == 2
+    assert "give one of them" in both.error
+
+
+def test_an_account_is_frozen_and_unfrozen(spendgate: Operator, policy_server: Process) -> None:
+    secret = spendgate("keys", "create", "shop", *SHOP, "--json").json["secretVaultKey"]
+    shown = spendgate("account", "show", "--json").json
+    assert shown == {"account": "default", "frozen": False, "freezeReason": "", "budgets": []}
+    frozen = spendgate("account", "freeze", "--reason", "odd [charges]", "--json").json
+    assert (frozen["frozen"], frozen["freezeReason"]) == (True, "odd [charges]")
+    assert authorize(policy_server, secret, "run-1", 100) == "deny"
+    assert "yes: odd [charges]" in spendgate("account", "show").out
+    assert spendgate("account", "unfreeze", "--json").json["frozen"] is False
+    assert authorize(policy_server, secret, "run-1", 100) == "allow"
+    assert spendgate("account", "freeze").code == 2
+
+
+def test_budgets_are_set_listed_and_deleted(spendgate: Operator) -> None:
+    caps = ("--cap", "usd 2000.00/month in Europe/Berlin", "--cap", "calls 100/day")
+    made = spendgate("budgets", "set", "team", *caps, "--json").json
+    assert [budget["name"] for budget in made["budgets"]] == ["team"]
+    assert made["budgets"][0]["caps"][0]["timeZone"] == "Europe/Berlin"
+    assert spendgate("budgets", "list", "--json").json == made
+    listed = spendgate("budgets", "list").out
+    assert "usd 2000.00/month in Europe/Berlin" in listed
+    assert "calls 100/day" in listed
+    assert spendgate("budgets", "delete", "team", "--json").json == {"budgets": []}
+    assert spendgate("budgets", "set", "team", "--cap", "usd").code == 2
+
+
+# --- connection ----------------------------------------------------------------
+
+
+def test_a_server_that_is_away_is_named_with_what_to_do(nowhere: Operator) -> None:
+    answer = nowhere("keys", "list", SPENDGATE_ADMIN_TOKEN="sgt_x")
+    address = nowhere.environment["SPENDGATE_POLICY_ADDRESS"]
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.error.startswith(f"spendgate: no policy server answers at {address}; ")
+    assert "spendgate up" in answer.error
+
+
+def test_a_missing_or_wrong_token_is_named_with_what_to_do(spendgate: Operator, tmp_path: Path) -> None:
+    missing = spendgate("keys", "list", "--data-dir", "elsewhere")
+    assert missing.code == 1
+    assert "elsewhere/admin.token does not exist" in missing.error
+    (tmp_path / "admin.token").write_text("")
+    assert "is empty" in spendgate("keys", "list", "--data-dir", str(tmp_path)).error
+    wrong = spendgate("keys", "list", SPENDGATE_ADMIN_TOKEN="sgt_x")
+    assert wrong.code == 1
+    assert "does not accept the admin token of SPENDGATE_ADMIN_TOKEN" in wrong.error
+    assert "sgt_x" not in wrong.error
+
+
+def test_the_command_alone_shows_its_help(nowhere: Operator) -> None:
+    answer = nowhere()
+    assert answer.code == 0
+    for command in (
+        "keys",
+        "usage",
+        "audit",
+        "account",
+        "budgets",
+        "up",
+        "doctor",
+        "policy-server",
+        "sidecar",
+    ):
+        assert f" {command} " in answer.out
+    assert nowhere("--version").out.startswith("spendgate ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("keys", "create"), ("keys", "update"), ("audit", "list"), ("up",), ("doctor",), ("budgets", "set")],
+)
+def test_every_command_has_help(nowhere: Operator, command: tuple[str, ...]) -> None:
+    answer = nowhere(*command, "--help", COLUMNS="200")
+    assert answer.code == 0
+    assert "--json" in answer.out
+    assert "SPENDGATE_ " not in answer.out
+
+
+def test_servers_get_their_arguments_unchanged(nowhere: Operator) -> None:
+    answer = nowhere("policy-server", "--help")
+    assert answer.code == 0
+    assert "--allow-volatile" in answer.out
+    wrong = nowhere("policy-server", "--policy-port", "x", SPENDGATE_REDIS_URL="unix:///none")
+    assert wrong.code != 0
+    assert "policy_port" in wrong.error
+
+
+# --- doctor ------------------------------------------------------------------------
+
+
+@contextmanager
+def stand_in_sidecar(*, ready: bool) -> Iterator[int]:
+    """Answer the two questions about health as a sidecar does, and give the port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            unready = self.path == "/readyz" and not ready
+            self.send_response(503 if unready else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"reasons": ["outbox full"]} if unready else {}).encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_doctor_finds_everything_in_order(spendgate: Operator) -> None:
+    with stand_in_sidecar(ready=True) as port:
+        found = spendgate("doctor", "--json", SPENDGATE_SIDECAR_PORT=str(port)).json
+        shown = spendgate("doctor", SPENDGATE_SIDECAR_PORT=str(port), PYTHONIOENCODING="utf-8")
+    assert found["healthy"] is True
+    assert {check["result"] for check in found["checks"]} == {"ok"}
+    assert shown.code == 0
+    assert shown.out.count("✓") == len(found["checks"])
+
+
+def test_doctor_says_what_to_do(nowhere: Operator) -> None:
+    data_dir = nowhere.folder / ".spendgate"
+    data_dir.mkdir(mode=0o700)
+    (data_dir / "admin.token").write_text("sgt_x")
+    (data_dir / "admin.token").chmod(0o644)
+    with stand_in_sidecar(ready=False) as port:
+        answer = nowhere("doctor", "--json", SPENDGATE_SIDECAR_PORT=str(port))
+        shown = nowhere("doctor", SPENDGATE_SIDECAR_PORT=str(port), PYTHONIOENCODING="ascii")
+    assert (answer.code, shown.code) == (1, 1)
+    checks = {check["name"]: check for check in json.loads(answer.out)["checks"]}
+    assert {name: check["result"] for name, check in checks.items()} == {
+        "data directory": "ok",
+        "admin token": "wrong",
+        "sidecar token": "wrong",
+        "redis": "ok",
+        "policy server": "wrong",
+        "administration": "skipped",
+        "sidecar": "ok",
+        "sidecar readiness": "wrong",
+    }
+    assert "chmod 600" in checks["admin token"]["remedy"]
+    assert "outbox full" in checks["sidecar readiness"]["detail"]
+    assert "!! admin token" in shown.out
+    assert "spendgate up" in shown.out
+
+
+# --- up ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def up() -> Iterator[Operator]:
+    """The command in an empty folder, with ports of its own."""
+    with temporary_folder() as folder:
+        ports = set[int]()
+        while len(ports) < 3:
+            ports.add(free_port())
+        policy, sidecar, root = ports
+        yield Operator(
+            folder,
+            {
+                "SPENDGATE_POLICY_PORT": str(policy),
+                "SPENDGATE_SIDECAR_PORT": str(sidecar),
+                "SPENDGATE_SIDECAR_ROOT_PORT": str(root),
+                "SPENDGATE_POLICY_ADDRESS": f"127.0.0.1:{policy}",
+            },
+        )
+
+
+@contextmanager
+def running(operator: Operator, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """Run `spendgate up` and give its summary; it is stopped at the end if it has not ended."""
+    log = operator.folder / "up.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*COMMAND, "up", "--json", *arguments],
+            cwd=operator.folder,
+            env=operator.environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert process.stdout is not None
+    with process:
+        try:
+            document = ""
+            for line in process.stdout:
+                document += line
+                if line == "}\n":
+                    break
+            assert document, log.read_text()
+            yield process, json.loads(document)
+        finally:
+            process.terminate()
+
+
+def charge(summary: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Do what the line that `up` prints does, and tell whether it was a duplicate."""
+    request = urllib.request.Request(
+        f"{summary['sidecar']}/v1/charges",
+        data=b"amount=1900&currency=usd&source=tok_visa",
+        headers={
+            "Authorization": f"Bearer {Path(summary['demoKeyFile']).read_text().strip()}",
+            "Spendgate-Run-Id": "demo-1",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer), answer.headers.get("Spendgate-Duplicate", "")
+
+
+def test_up_starts_everything_and_stops_it_in_order(up: Operator) -> None:
+    with running(up) as (process, summary):
+        charged, _ = charge(summary)
+        assert (charged["object"], charged["amount"]) == ("charge", 1900)
+        assert charge(summary) == (charged, "true")
+        assert spend(up) == "1900"
+        key_file = Path(summary["demoKeyFile"])
+        assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+        first_key = key_file.read_text()
+
+        second = up("up")
+        assert second.code == 1
+        assert f"another 'spendgate up' (process {process.pid}) uses " in second.error
+        other = up("up", "--data-dir", "other")
+        assert other.code == 1
+        assert "--policy-port" in other.error
+
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        log = (up.folder / "up.log").read_text()
+        assert log.index("sidecar stops") < log.index("policy server stops") < log.index("ready to exit")
+
+    with running(up) as (_, summary):
+        assert Path(summary["demoKeyFile"]).read_text() == first_key
+        assert spend(up) == "1900"
+
+
+def spend(operator: Operator) -> str:
+    """Return what the demo key has spent and holds today, in minor units."""
+    (day,) = operator("usage", "demo", "--json").json["caps"]
+    return str(int(day["settled"]) + int(day["held"]))
+
+
+def test_up_ends_when_a_part_ends(up: Operator) -> None:
+    with running(up, "--no-demo-key") as (process, summary):
+        assert summary["demoKeyFile"] == ""
+        with redis_client.Redis.from_url(f"unix://{summary['dataDir']}/redis.sock") as client:
+            os.kill(client.info("server")["process_id"], signal.SIGKILL)
+        assert process.wait() == 1
+        assert "spendgate: Redis ended with signal SIGKILL" in (up.folder / "up.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "code", "sentence"),
+    [
+        ((), {"SPENDGATE_STRIPE_API_BASE": "http://127.0.0.1:9"}, 2, "but STRIPE_SECRET_KEY is not"),
+        (("--sidecar-port", "0"), {}, 2, "sidecar_port: Input should be greater than"),
+        (("--policy-port", "8787", "--sidecar-port", "8787"), {}, 2, "must be three different ports"),
+        (("--data-dir", "x" * 120), {}, 1, "choose a shorter --data-dir"),
+        (("--redis-url", "redis://:secret@127.0.0.1:1"), {}, 1, "Redis does not answer"),
+    ],
+)
+def test_up_says_why_it_does_not_start(
+    up: Operator, arguments: tuple[str, ...], settings: dict[str, str], code: int, sentence: str
+) -> None:
+    answer = up("up", *arguments, **settings)
+    assert (answer.code, answer.out) == (code, "")
+    assert sentence in answer.error.rpartition("spendgate: ")[2]
+    assert "secret@" not in answer.error

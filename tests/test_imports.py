@@ -1,0 +1,116 @@
+"""Who may import whom: the arrows between the parts, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import REPOSITORY
+
+ROOTS = {
+    "policy_server": REPOSITORY / "policy_server",
+    "sidecar": REPOSITORY / "sidecar",
+    "stripe_simulator": REPOSITORY / "stripe_simulator",
+    "spendgate": REPOSITORY / "clients" / "python" / "src" / "spendgate",
+}
+OURS = frozenset(ROOTS)
+
+MAY_IMPORT = {
+    # Beside the standard library. The longest prefix that fits a module counts.
+    "policy_server.core": {"policy_server.core"},
+    "policy_server.store": {"policy_server.core", "policy_server.store", "redis", "pydantic_core"},
+    "policy_server.rpc": {
+        *("policy_server.core", "policy_server.rpc", "spendgate.v1"),
+        *("grpc", "google", "grpc_status", "pydantic"),
+    },
+}
+"""Parts of which every import is listed."""
+
+MAY_NOT_IMPORT = {
+    "policy_server": {"sidecar", "stripe_simulator"},
+    "sidecar": {"policy_server", "stripe_simulator", "redis"},
+    "spendgate": {"policy_server", "sidecar", "stripe_simulator", "redis"},
+    "stripe_simulator": {"policy_server", "sidecar", "spendgate"},
+}
+
+REDIS_IN = ("policy_server.store", "policy_server.app")
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module of ours by its dotted name."""
+    for package, root in ROOTS.items():
+        for path in sorted(root.rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            yield ".".join([package, *(part for part in parts if part != "__init__")]), path
+
+
+MODULES = dict(modules())
+
+
+def imports(module: str) -> set[str]:
+    """What a module imports, as dotted names; of ``from a import b`` also ``a.b`` if that is a module."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            found.add(base)
+            found |= {name for alias in node.names if (name := f"{base}.{alias.name}") in MODULES}
+    return found
+
+
+def within(name: str, part: str) -> bool:
+    """Whether a dotted name is ``part`` or inside it."""
+    return name == part or name.startswith(f"{part}.")
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_a_part_imports_only_what_its_job_needs(part: str) -> None:
+    """The core knows neither Redis nor gRPC; store and rpc know the core and not each other."""
+    inside = [module for module in MODULES if within(module, part)]
+    assert inside, f"{part} has moved; change this test with it"
+    for module in inside:
+        foreign = {
+            name
+            for name in imports(module)
+            if name.partition(".")[0] not in sys.stdlib_module_names
+            and not any(within(name, allowed) for allowed in MAY_IMPORT[part])
+            and name != part.partition(".")[0]
+        }
+        assert not foreign, f"{module} imports {sorted(foreign)}"
+
+
+@pytest.mark.parametrize("part", MAY_NOT_IMPORT)
+def test_the_programs_know_each_other_only_by_their_contract(part: str) -> None:
+    """Policy server, sidecar, client and simulator can be installed and changed apart."""
+    for module in MODULES:
+        if within(module, part):
+            wrong = {n for n in imports(module) for other in MAY_NOT_IMPORT[part] if within(n, other)}
+            assert not wrong, f"{module} imports {sorted(wrong)}"
+
+
+def test_redis_is_known_where_it_is_used() -> None:
+    """Only the store speaks to Redis, and the app that makes the connection."""
+    for module in MODULES:
+        if any(within(name, "redis") for name in imports(module)):
+            assert any(within(module, part) for part in REDIS_IN), f"{module} imports redis"
+
+
+def test_nobody_imports_what_puts_things_together() -> None:
+    """Only a package's own __main__ imports its app, and nobody imports a __main__."""
+    for module in MODULES:
+        for name in imports(module):
+            package, _, last = name.rpartition(".")
+            if package in OURS and last == "app":
+                assert module == f"{package}.__main__", f"{module} imports {name}"
+            assert not (package.partition(".")[0] in OURS and last == "__main__"), f"{module} imports {name}"

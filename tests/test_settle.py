@@ -1,0 +1,386 @@
+"""Settlements: what a hold becomes, what it counts then, and objects that commit money in steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy_server.core.errors import FieldInvalid, HoldClosed, HoldNotFound
+from policy_server.core.types import Amount, DenyReason, HoldState, Outcome, Settlement
+from policy_server.core.window import Window
+from tests.world import CHARGES, DAY, HOLD_TTL_MS, INTENTS, World, calls, moment, usd
+
+CONFIRM = "POST /v1/payment_intents/{intent}/confirm"
+CAPTURE = "POST /v1/payment_intents/{intent}/capture"
+INCREMENT = "POST /v1/payment_intents/{intent}/increment_authorization"
+CANCEL = "POST /v1/payment_intents/{intent}/cancel"
+
+
+@pytest.mark.parametrize(
+    ("moved", "counted", "overrun"),
+    [(600, 600, False), (1000, 1000, False), (0, 0, False), (1300, 1300, True)],
+)
+async def test_what_moved_is_what_counts(world: World, moved: int, counted: int, overrun: bool) -> None:
+    """Below the hold the rest is given back; above it all is counted and flagged."""
+    key = await world.key(usd(1000), usd(5000, Window.MONTH))
+    verdict = await world.ask(key, 1000)
+    result = await world.settle(verdict, moved)
+    assert (result.state, result.overrun) == (HoldState.SETTLED, overrun)
+    assert await world.counts(key) == {"usd/day": (counted, 0), "usd/month": (counted, 0)}
+    left = max(0, 1000 - counted)
+    assert not (await world.ask(key, left + 1, "over")).allowed
+
+
+async def test_without_an_amount_the_hold_is_what_counts(world: World) -> None:
+    """A caller that can't say what moved never makes the count smaller."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 700)
+    assert await world.settle(verdict) == await world.settle(verdict)
+    assert await world.count(key) == (700, 0)
+
+
+async def test_a_currency_without_decimals_is_counted_in_its_own_units(world: World) -> None:
+    """1000 JPY are 1000, not 100000 and not ten dollars."""
+    yen = usd(1000)
+    key = await world.key(type(yen)(1000, Window.DAY, "JPY"), usd(1000))
+    verdict = await world.ask(key, Amount(1000, "JPY"))
+    await world.settle(verdict, Amount(1000, "JPY"))
+    assert await world.counts(key) == {"jpy/day": (1000, 0), "usd/day": (0, 0)}
+
+
+async def test_an_amount_that_no_cap_can_count_is_never_passed_over_in_silence(world: World) -> None:
+    """Money in another currency, or from a call that named none, is flagged; what was held stays counted."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 700)
+    assert (await world.settle(verdict, Amount(5, "EUR"))).overrun
+    assert await world.count(key) == (700, 0)
+    nothing_asked = await world.ask(key, endpoint="POST /v1/customers")
+    assert (await world.settle(nothing_asked, 5)).overrun
+    told = [(e.fields["reason"], e.fields["settled_amount"]) for e in await world.events(kind="settlement")]
+    assert told == [("currency_not_held", "700"), ("", "5")]
+
+
+async def test_a_failed_call_gives_back_everything_it_held(world: World) -> None:
+    """A decline frees the cap at once, and counts as a call all the same."""
+    key = await world.key(usd(1000), usd(1000, Window.RUN), calls(9, Window.DAY))
+    verdict = await world.ask(key, 1000)
+    assert (await world.settle(verdict, outcome=Outcome.FAILED)).state is HoldState.RELEASED
+    assert await world.counts(key) == {"usd/run": (0, 0), "usd/day": (0, 0), "calls/day": (1, 0)}
+    again = await world.ask(key, 1000)
+    assert (again.allowed, again.attempt) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counted", "state"),
+    [(Outcome.SUCCEEDED, (900, 0), HoldState.SETTLED), (Outcome.FAILED, (0, 0), HoldState.RELEASED)],
+)
+async def test_an_unknown_outcome_keeps_counting_until_it_is_known(
+    world: World, outcome: Outcome, counted: tuple[int, int], state: HoldState
+) -> None:
+    """Money that may be gone is never spent again; evidence settles or releases it."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 1000)
+    assert (await world.settle(verdict, outcome=Outcome.UNKNOWN)).state is HoldState.UNKNOWN
+    world.now_ms += 60_000
+    assert await world.count(key) == (0, 1000)
+    assert not (await world.ask(key, 1, "other")).allowed
+    amount = 900 if outcome is Outcome.SUCCEEDED else None
+    assert (await world.settle(verdict, amount, outcome)).state is state
+    assert await world.count(key) == counted
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+async def test_a_hold_without_an_outcome_becomes_unknown_and_keeps_counting(
+    world: World, lazily: bool
+) -> None:
+    """At its deadline, by the sweeper or at the next look, a hold turns unknown, once, and on record."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 600)
+    short = await world.ask(key, 100, "short", hold_ttl_ms=1_000)
+    world.now_ms += HOLD_TTL_MS - 1
+    assert await world.server.settler.expire_holds() == 1
+    assert (await world.hold(short))["state"] == "unknown"
+    assert (await world.ask(key, 600)).replay == "join"
+    world.now_ms += 1
+    if lazily:
+        assert (await world.ask(key, 600)).replay == "forward"
+        assert await world.server.settler.expire_holds() == 0
+    else:
+        assert await world.server.settler.expire_holds() == 1
+    assert (await world.hold(verdict))["state"] == "unknown"
+    assert await world.count(key) == (0, 700)
+    late = [event.fields for event in await world.events(kind="settlement")]
+    assert [(e["state"], e["reason"], e["amount"]) for e in late] == [
+        ("unknown", "deadline_passed", "100"),
+        ("unknown", "deadline_passed", "600"),
+    ]
+    await world.settle(verdict, 600)
+    assert await world.count(key) == (600, 100)
+
+
+async def test_the_sweeper_finds_every_overdue_hold_of_every_account(world: World) -> None:
+    """However many there are, no hold is left without an owner."""
+    for account in ("", "other"):
+        key = await world.key(usd(100_000), account=account)
+        for n in range(520 if not account else 3):
+            await world.ask(key, 1, f"run {n}")
+    assert await world.server.settler.expire_holds() == 0
+    world.now_ms += HOLD_TTL_MS
+    assert await world.server.settler.expire_holds() == 523
+    assert await world.server.settler.expire_holds() == 0
+
+
+async def test_settling_twice_is_harmless(world: World) -> None:
+    """A repeated report changes no count and leaves no second record."""
+    key = await world.key(usd(1000))
+    for amount, outcome in ((600, Outcome.SUCCEEDED), (None, Outcome.FAILED), (None, Outcome.UNKNOWN)):
+        verdict = await world.ask(key, 300, f"run {outcome}")
+        first = await world.settle(verdict, amount, outcome, object_id="ch_1")
+        before = await world.dump()
+        assert await world.settle(verdict, amount, outcome, object_id="ch_1") == first
+        assert await world.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        (Outcome.SUCCEEDED, Outcome.FAILED, True),
+        (Outcome.FAILED, Outcome.UNKNOWN, True),
+        (Outcome.SUCCEEDED, Outcome.UNKNOWN, False),
+    ],
+)
+async def test_a_known_outcome_is_not_taken_back(
+    world: World, first: Outcome, second: Outcome, refused: bool
+) -> None:
+    """A settled hold can't be released; a late 'unknown' about a settled one changes nothing."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 500)
+    await world.settle(verdict, outcome=first)
+    before = await world.dump()
+    if refused:
+        with pytest.raises(HoldClosed):
+            await world.settle(verdict, outcome=second)
+    else:
+        assert (await world.settle(verdict, outcome=second)).state is HoldState.SETTLED
+    assert await world.dump() == before
+
+
+async def test_evidence_that_money_moved_is_taken_after_a_release(world: World) -> None:
+    """A released hold that did move money counts again, above the cap if need be, and is flagged."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 800)
+    await world.settle(verdict, outcome=Outcome.FAILED)
+    await world.spend(key, 1000, "other")
+    result = await world.settle(verdict, 800)
+    assert (result.state, result.overrun) == (HoldState.SETTLED, True)
+    assert await world.count(key) == (1800, 0)
+
+
+async def test_a_report_is_about_one_attempt(world: World) -> None:
+    """A late report about an earlier attempt never closes the hold of a later one."""
+    key = await world.key(usd(1000))
+    first = await world.ask(key, 500)
+    await world.settle(first, outcome=Outcome.FAILED)
+    second = await world.ask(key, 500)
+    assert second.attempt == 2
+    for attempt in (1, 3):
+        with pytest.raises(HoldClosed):
+            await world.settle(second, outcome=Outcome.FAILED, attempt=attempt)
+    assert await world.count(key) == (0, 500)
+
+
+async def test_a_report_about_nothing_is_refused(world: World) -> None:
+    """Only what was authorized can be settled."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 500)
+    unknown = verdict.authorization_id[:-1] + "x"
+    foreign = f"az_{'a' * 12}_{'0' * 32}"
+    results = await world.server.settler.settle(
+        [
+            Settlement(unknown, 1, Outcome.FAILED),
+            Settlement(verdict.authorization_id, 1, Outcome.FAILED),
+            Settlement(foreign, 1, Outcome.FAILED),
+            Settlement("nonsense", 1, Outcome.FAILED),
+        ]
+    )
+    kinds = [type(result) for result in results]
+    assert kinds[:1] + kinds[2:] == [HoldNotFound, HoldNotFound, FieldInvalid]
+    assert await world.count(key) == (0, 0)
+
+
+async def test_a_hold_can_be_settled_when_its_key_is_gone(world: World) -> None:
+    """A revoke or a freeze stops new money and never the record of money that moved."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 500)
+    await world.server.administration.freeze("", "an incident")
+    await world.server.administration.revoke_key(verdict.vault_key_id)
+    await world.settle(verdict, 500)
+    assert await world.count(key) == (500, 0)
+
+
+# Exposure: one object counts once over all its steps.
+
+
+async def create(world: World, key: str, amount: int = 1000, *, object_id: str = "pi_1") -> None:
+    """An intent of ``amount``, made and settled."""
+    verdict = await world.ask(key, amount, f"make {object_id}", INTENTS)
+    assert verdict.allowed
+    await world.settle(verdict, amount, object_id=object_id)
+
+
+async def step(
+    world: World, key: str, endpoint: str, total: int, *, held: int, object_id: str = "pi_1"
+) -> None:
+    """A later step that brings the object to ``total`` and should hold only ``held`` for it."""
+    before = await world.count(key)
+    verdict = await world.ask(key, total, f"{endpoint} {total}", endpoint, object_id=object_id)
+    assert verdict.allowed, verdict
+    assert verdict.object_id == object_id
+    assert (await world.count(key))[1] - before[1] == held
+    await world.settle(verdict, total, object_id=object_id)
+
+
+async def test_steps_of_one_object_count_it_once(world: World) -> None:
+    """Created and confirmed at 1000 counts 1000; capturing 600 gives 400 back; a cancel gives all back."""
+    key = await world.key(usd(1000))
+    await create(world, key)
+    assert await world.count(key) == (1000, 0)
+    await step(world, key, CONFIRM, 1000, held=0)
+    assert await world.count(key) == (1000, 0)
+    await step(world, key, CAPTURE, 600, held=0)
+    assert await world.count(key) == (600, 0)
+    await step(world, key, CANCEL, 0, held=0)
+    assert await world.count(key) == (0, 0)
+
+
+async def test_a_step_that_names_no_money_still_lowers_the_object(world: World) -> None:
+    """A cancel asks for nothing; its outcome says that the object commits nothing any more."""
+    key = await world.key(usd(1000))
+    await create(world, key)
+    cancel = await world.ask(key, None, "cancel", CANCEL, object_id="pi_1")
+    assert await world.count(key) == (1000, 0)
+    assert not (await world.settle(cancel, 0, object_id="pi_1")).overrun
+    assert await world.count(key) == (0, 0)
+
+
+async def test_what_an_object_gives_back_goes_where_it_was_counted(world: World) -> None:
+    """A capture on a later day lowers the day of the creation, not its own."""
+    key = await world.key(usd(1000), usd(5000, Window.MONTH))
+    await create(world, key)
+    made_at = world.now_ms
+    world.now_ms += DAY
+    await step(world, key, CAPTURE, 600, held=0)
+    assert await world.counts(key) == {"usd/day": (0, 0), "usd/month": (600, 0)}
+    world.now_ms = made_at
+    assert await world.counts(key) == {"usd/day": (600, 0), "usd/month": (600, 0)}
+
+
+async def test_raising_an_object_is_never_free(world: World) -> None:
+    """An increment holds what is above the exposure, in its own window, and is refused without room."""
+    key = await world.key(usd(1400))
+    await create(world, key)
+    refused = await world.ask(key, 1401, "raise", INCREMENT, object_id="pi_1")
+    assert refused.reason is DenyReason.CAP_EXCEEDED
+    first_day = world.now_ms
+    world.now_ms += DAY
+    await step(world, key, INCREMENT, 1500, held=500)
+    assert await world.count(key) == (500, 0)
+    world.now_ms += DAY
+    await step(world, key, CAPTURE, 1200, held=0)
+    counts = []
+    for day in range(3):
+        world.now_ms = first_day + day * DAY
+        counts.append(await world.count(key))
+    assert counts == [(1000, 0), (200, 0), (0, 0)], "the newest booking gives back first"
+    world.now_ms = first_day + 2 * DAY
+    await step(world, key, CANCEL, 0, held=0)
+    for day in range(3):
+        world.now_ms = first_day + day * DAY
+        assert await world.count(key) == (0, 0)
+
+
+async def test_more_than_asked_for_is_counted_also_when_nothing_was_held(world: World) -> None:
+    """A confirm that commits more than the object's exposure counts the difference and is flagged."""
+    key = await world.key(usd(2000))
+    await create(world, key)
+    verdict = await world.ask(key, 1000, "confirm", CONFIRM, object_id="pi_1")
+    result = await world.settle(verdict, 1700, object_id="pi_1")
+    assert result.overrun
+    assert await world.count(key) == (1700, 0)
+    await step(world, key, CANCEL, 0, held=0)
+    assert await world.count(key) == (0, 0)
+
+
+async def test_concurrent_raises_hold_twice_and_count_once(world: World) -> None:
+    """Until it is known which raise came through, both are held; in the end the object counts once."""
+    key = await world.key(usd(2000))
+    await create(world, key)
+    raises = [await world.ask(key, 1500, f"raise {n}", INCREMENT, object_id="pi_1") for n in range(2)]
+    assert await world.count(key) == (1000, 1000)
+    third = await world.ask(key, 1500, "raise 3", INCREMENT, object_id="pi_1")
+    assert third.reason is DenyReason.CAP_EXCEEDED
+    for verdict in raises:
+        assert not (await world.settle(verdict, 1500, object_id="pi_1")).overrun
+    assert await world.count(key) == (1500, 0)
+
+
+async def test_a_failed_step_leaves_the_exposure_as_it_was(world: World) -> None:
+    """A declined increment gives back what it held and nothing else."""
+    key = await world.key(usd(2000))
+    await create(world, key)
+    verdict = await world.ask(key, 1500, "raise", INCREMENT, object_id="pi_1")
+    await world.settle(verdict, outcome=Outcome.FAILED, object_id="pi_1")
+    assert await world.count(key) == (1000, 0)
+    await step(world, key, INCREMENT, 1500, held=500)
+
+
+async def test_an_unknown_step_without_an_amount_counts_what_it_held(world: World) -> None:
+    """Without a reported total the object is taken to have reached what was asked."""
+    key = await world.key(usd(2000))
+    await create(world, key)
+    verdict = await world.ask(key, 1500, "raise", INCREMENT, object_id="pi_1")
+    await world.settle(verdict, outcome=Outcome.UNKNOWN)
+    await world.settle(verdict)
+    assert await world.count(key) == (1500, 0)
+    await step(world, key, INCREMENT, 1600, held=100)
+
+
+async def test_exposures_are_of_one_vault_key_one_object_and_one_currency(world: World) -> None:
+    """What another key, another object or another currency counted does not make a step free."""
+    caps = (usd(5000), type(usd(1))(5000, Window.DAY, "EUR"))
+    key, other = await world.key(*caps), await world.key(*caps)
+    await create(world, key)
+    elsewhere = await world.ask(other, 1000, "confirm", CONFIRM, object_id="pi_1")
+    assert await world.counts(other) == {"usd/day": (0, 1000), "eur/day": (0, 0)}
+    await world.settle(elsewhere, 1000, object_id="pi_1")
+    await step(world, key, CONFIRM, 1000, held=1000, object_id="pi_2")
+    euros = await world.ask(key, Amount(1000, "EUR"), "euros", CONFIRM, object_id="pi_1")
+    assert (await world.counts(key))["eur/day"] == (0, 1000)
+    await world.settle(euros, Amount(1000, "EUR"), object_id="pi_1")
+    assert await world.counts(key) == {"usd/day": (2000, 0), "eur/day": (1000, 0)}
+
+
+async def test_a_window_that_is_forgotten_is_not_given_back_into(world: World) -> None:
+    """A cancel long after the window was forgotten leaves no count below zero to spend from."""
+    key = await world.key(usd(1000, Window.RUN))
+    verdict = await world.ask(key, 1000, "run", INTENTS)
+    await world.settle(verdict, 1000, object_id="pi_1")
+    (counter,) = await world.redis.keys("*:count:*")
+    await world.redis.delete(counter)
+    cancel = await world.ask(key, 0, "run", CANCEL, object_id="pi_1")
+    await world.settle(cancel, 0, object_id="pi_1")
+    assert (await world.counts(key))["usd/run"] == (0, 0)
+    assert not (await world.ask(key, 1001, "run", step="next")).allowed
+
+
+async def test_a_step_settled_in_a_later_window_counts_in_its_own(world: World) -> None:
+    """An increment held before midnight and settled after it counts before midnight."""
+    key = await world.key(usd(2000))
+    await create(world, key)
+    world.now_ms = moment("2031-03-13T00:00") - 1
+    verdict = await world.ask(key, 1500, "raise", INCREMENT, object_id="pi_1")
+    world.now_ms += 1
+    await world.settle(verdict, 1500, object_id="pi_1")
+    assert await world.count(key) == (0, 0)
+    world.now_ms -= 1
+    assert await world.count(key) == (1500, 0)
+    assert (await world.ask(key, 500, "rest", CHARGES)).allowed

@@ -1,0 +1,204 @@
+"""The policy server's core over a real Redis, in one process, with a clock that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from policy_server.core.administration import Administration
+from policy_server.core.authorizer import Authorizer
+from policy_server.core.directory import Directory
+from policy_server.core.errors import SpendgateError
+from policy_server.core.policy import Cap, Policy
+from policy_server.core.settler import Settler
+from policy_server.core.types import (
+    Amount,
+    AuditEvent,
+    AuditFilter,
+    Outcome,
+    Settlement,
+    SettleResult,
+    SpendCall,
+    Verdict,
+)
+from policy_server.core.vault_key import parse
+from policy_server.core.window import Window
+from policy_server.store.audit import RedisAuditTrail
+from policy_server.store.connection import connect, connect_watcher
+from policy_server.store.ledger import RedisLedger
+from policy_server.store.registry import RedisRegistry
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+RETENTION_MS = 400 * DAY
+HOLD_TTL_MS = 3 * MINUTE
+
+CHARGES = "POST /v1/charges"
+INTENTS = "POST /v1/payment_intents"
+
+
+def moment(text: str, zone: str = "UTC") -> int:
+    """Milliseconds since 1970 of a local time such as ``2031-03-12T12:00``."""
+    return round(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
+
+
+NOON = moment("2031-03-12T12:00")
+"""When a world begins: a Wednesday, later than the real time, by which Redis drops keys."""
+
+
+def usd(limit: int, window: Window = Window.DAY, **more: Any) -> Cap:
+    """A cap on US dollars."""
+    return Cap(limit, window, "USD", **more)
+
+
+def calls(limit: int, window: Window, **more: Any) -> Cap:
+    """A cap on the number of calls."""
+    return Cap(limit, window, **more)
+
+
+class Server:
+    """One policy server's core; several share one Redis, as processes do."""
+
+    def __init__(self, world: World) -> None:
+        clock = world.now
+        self.ledger = RedisLedger(world.redis, retention_ms=RETENTION_MS, clock=clock)
+        self.registry = RedisRegistry(world.redis, clock=clock)
+        self.directory = Directory(self.registry)
+        self.authorizer = Authorizer(
+            self.ledger, self.registry, self.directory, clock, hold_ttl_ms=HOLD_TTL_MS
+        )
+        self.settler = Settler(self.ledger, self.registry, self.directory)
+        self.administration = Administration(self.registry, self.ledger, clock)
+
+    async def decide(self, call: SpendCall) -> Verdict:
+        """Ask about one call; raises the error when nothing was decided."""
+        (result,) = await self.authorizer.authorize([call])
+        if isinstance(result, SpendgateError):
+            raise result
+        return result
+
+
+class World:
+    """A server, its Redis, its clock, and short ways to ask and to look."""
+
+    def __init__(self, url: str) -> None:
+        self.now_ms = NOON
+        # Any: redis-py types its replies for bytes and text at once; here all is text.
+        self.redis: Any = connect(url)
+        self.watcher: Any = connect_watcher(url)
+        self.server = Server(self)
+        self.trail = RedisAuditTrail(self.redis, self.watcher)
+        self._keys = 0
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.redis.aclose()
+        await self.watcher.aclose()
+
+    def now(self) -> int:
+        """The time in this world."""
+        return self.now_ms
+
+    def second_server(self) -> Server:
+        """Another server on the same Redis, with its own memory of keys."""
+        return Server(self)
+
+    async def key(
+        self, *caps: Cap, allow: Sequence[str] = ("* /v1/*",), account: str = "", **more: Any
+    ) -> str:
+        """Make a vault key with these caps and return it as an agent holds it."""
+        self._keys += 1
+        policy = Policy(allow=tuple(allow), caps=caps, **more)
+        made = await self.server.administration.create_key(f"key-{self._keys}", account, policy)
+        return made.key.text
+
+    async def change(self, key: str, *caps: Cap, allow: Sequence[str] = ("* /v1/*",), **more: Any) -> None:
+        """Replace the policy of a vault key."""
+        policy = Policy(allow=tuple(allow), caps=caps, **more)
+        await self.server.administration.update_policy(key_id(key), policy, 0)
+
+    async def ask(
+        self,
+        key: str,
+        amount: int | Amount | None = None,
+        run: str = "run",
+        endpoint: str = CHARGES,
+        *,
+        server: Server | None = None,
+        **more: Any,
+    ) -> Verdict:
+        """Ask about one call; a bare number is US dollars in cents."""
+        money = Amount(amount, "USD") if isinstance(amount, int) else amount
+        call = SpendCall(key, endpoint, money, run, **more)
+        return await (server or self.server).decide(call)
+
+    async def settle(
+        self,
+        verdict: Verdict,
+        amount: int | Amount | None = None,
+        outcome: Outcome = Outcome.SUCCEEDED,
+        *,
+        attempt: int | None = None,
+        **more: Any,
+    ) -> SettleResult:
+        """Report what became of an allowed call; raises the error when nothing changed."""
+        money = Amount(amount, "USD") if isinstance(amount, int) else amount
+        settlement = Settlement(verdict.authorization_id, attempt or verdict.attempt, outcome, money, **more)
+        (result,) = await self.server.settler.settle([settlement])
+        if isinstance(result, SpendgateError):
+            raise result
+        return result
+
+    async def spend(self, key: str, amount: int, run: str = "run", **more: Any) -> Verdict:
+        """Authorize and settle one charge."""
+        verdict = await self.ask(key, amount, run, **more)
+        assert verdict.allowed, verdict
+        await self.settle(verdict, amount)
+        return verdict
+
+    async def counts(self, key: str, run: str = "run") -> dict[str, tuple[int, int]]:
+        """Settled and held of each cap by its rule, in the windows of now."""
+        _, statuses = await self.server.administration.usage(key_id(key), run)
+        return {
+            f"{one.budget}: {one.cap}" if one.budget else one.cap: (one.settled, one.held) for one in statuses
+        }
+
+    async def count(self, key: str, cap: str = "usd/day") -> tuple[int, int]:
+        """Settled and held of one cap."""
+        return (await self.counts(key))[cap]
+
+    async def hold(self, verdict: Verdict) -> dict[str, str]:
+        """The hold of an authorization as Redis keeps it."""
+        (name,) = await self.redis.keys(f"*hold:{verdict.authorization_id}")
+        return dict(await self.redis.hgetall(name))
+
+    async def dump(self) -> dict[str, Any]:
+        """Every Redis key with its value."""
+        return {name: await self._value(name) for name in sorted(await self.redis.keys("*"))}
+
+    async def _value(self, name: str) -> Any:
+        kind = await self.redis.type(name)
+        readers = {
+            "string": lambda: self.redis.get(name),
+            "hash": lambda: self.redis.hgetall(name),
+            "set": lambda: self.redis.smembers(name),
+            "zset": lambda: self.redis.zrange(name, 0, -1, withscores=True),
+            "stream": lambda: self.redis.xrange(name),
+        }
+        return await readers[kind]()
+
+    async def events(self, account: str = "default", **wanted: Any) -> list[AuditEvent]:
+        """The audit events, oldest first."""
+        found, _ = await self.trail.page(account, AuditFilter(**wanted), None, 10_000)
+        return found[::-1]
+
+
+def key_id(key: str) -> str:
+    """The public id of a vault key."""
+    parsed = parse(key)
+    assert parsed is not None
+    return parsed.key_id
