@@ -21,7 +21,7 @@ from policy_server.core.errors import SpendgateError
 from policy_server.core.settler import Settler
 from policy_server.rpc.account_service import AccountServicer
 from policy_server.rpc.audit_service import AuditServicer
-from policy_server.rpc.interceptors import ErrorInterceptor, TokenInterceptor
+from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
@@ -115,12 +115,11 @@ class PolicyServer:
         data_dir = self._settings.data_dir
         server = grpc.aio.server(
             interceptors=[
-                TokenInterceptor(
+                Guard(
                     admin_token=self._settings.admin_token or tokens.read_or_make(data_dir / "admin.token"),
                     sidecar_token=self._settings.sidecar_token
                     or tokens.read_or_make(data_dir / "sidecar.token"),
                 ),
-                ErrorInterceptor(),
             ],
             options=[
                 ("grpc.so_reuseport", 0),

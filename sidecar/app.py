@@ -20,10 +20,10 @@ from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.gate import Gate
 from sidecar.outbox import Outbox
+from sidecar.policy_link import PolicyLink
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
 from sidecar.upstream import Upstream
-from spendgate.v1.policy_service_pb2_grpc import PolicyServiceStub
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,6 @@ class Sidecar:
         token = settings.sidecar_token or _read_token(settings.data_dir / "sidecar.token")
         self._channel = grpc.aio.insecure_channel(
             settings.policy_address,
-            interceptors=[_TokenInterceptor(token)],
             options=[
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.min_reconnect_backoff_ms", 100),
@@ -124,12 +123,12 @@ class Sidecar:
                 ("grpc.lb_policy_name", "round_robin"),
             ],
         )
-        stub = PolicyServiceStub(self._channel)
-        self._outbox = Outbox(stub)
+        policy = PolicyLink(self._channel, token)
+        self._outbox = Outbox(policy)
         self._upstream = Upstream(
             settings.stripe_api_base, settings.stripe_secret_key, timeout_s=settings.stripe_timeout_s
         )
-        decisions = Decisions(stub, timeout_s=settings.decision_timeout_ms / 1000)
+        decisions = Decisions(policy, timeout_s=settings.decision_timeout_ms / 1000)
         self._gate = Gate(Stripe(), decisions, self._outbox, self._upstream)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -233,18 +232,6 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
         ) from None
     bound.setblocking(False)
     return bound
-
-
-class _TokenInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
-    """Adds the sidecar token to every call."""
-
-    def __init__(self, token: SecretStr) -> None:
-        self._metadata = ("authorization", f"Bearer {token.get_secret_value()}")
-
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        """Send the call with the token."""
-        metadata = [*(client_call_details.metadata or ()), self._metadata]
-        return await continuation(client_call_details._replace(metadata=metadata), request)
 
 
 def _json_answer(status: int, body: dict[str, Any]) -> Answer:

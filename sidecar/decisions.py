@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
 
 import grpc
 
+from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused, policy_unavailable
 from spendgate.v1 import policy_service_pb2 as pb
-
-if TYPE_CHECKING:
-    from spendgate.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
 
 _BATCH_MAX = 64
 _UNDER_WAY_MAX = 2
@@ -26,8 +23,8 @@ _UNDER_WAY_MAX = 2
 class Decisions:
     """Asks for decisions on calls."""
 
-    def __init__(self, stub: PolicyServiceAsyncStub, *, timeout_s: float) -> None:
-        self._stub = stub
+    def __init__(self, policy: PolicyLink, *, timeout_s: float) -> None:
+        self._policy = policy
         self._timeout_s = timeout_s
         self._waiting: deque[tuple[pb.AuthorizeRequest, asyncio.Future[pb.AuthorizeResponse]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -60,9 +57,9 @@ class Decisions:
         self, batch: list[tuple[pb.AuthorizeRequest, asyncio.Future[pb.AuthorizeResponse]]]
     ) -> None:
         try:
-            reply = await self._stub.BatchAuthorize(
+            reply = await self._policy.batch_authorize(
                 pb.BatchAuthorizeRequest(requests=[request for request, _ in batch]),
-                timeout=self._timeout_s,
+                timeout_s=self._timeout_s,
             )
         except grpc.aio.AioRpcError as error:
             refused = policy_unavailable(f"the policy server answers {error.code().name}: {error.details()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import itertools
 import logging
 import re
 import secrets
@@ -38,19 +39,21 @@ class Gate:
         self._decisions = decisions
         self._outbox = outbox
         self._upstream = upstream
+        self._process = secrets.token_hex(12)
+        self._questions = itertools.count(1)
         self._in_flight: dict[str, asyncio.Future[Answer]] = {}
         """Answers to come, or come but not yet settled, by authorization id."""
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every failure is an answer too."""
-        request_id = f"req_sg_{secrets.token_hex(8)}"
         try:
             return await self._handle(request)
         except Refused as refused:
             if not refused.decided:
                 self._record(request, refused)
-            return self._vendor.refusal(refused, request_id)
+            return self._vendor.refusal(refused, _new_request_id())
         except Exception:
+            request_id = _new_request_id()
             log.exception("%s %s failed; request %s", request.method, request.path, request_id)
             failed = Refused(
                 500,
@@ -80,7 +83,7 @@ class Gate:
             # With a run, a header that SDKs make up anew for every call names nothing.
             idempotency_key=call.given_key or ("" if run_id else call.header_key),
             request_fingerprint=call.fingerprint,
-            request_id=secrets.token_hex(16),
+            request_id=f"{self._process}-{next(self._questions)}",
             object_id=call.object_id,
             parameters=call.parameters,
             moves_money=call.moves_money,
@@ -213,6 +216,10 @@ class Gate:
         )
         entry.refuse_time.GetCurrentTime()
         self._outbox.record(entry)
+
+
+def _new_request_id() -> str:
+    return f"req_sg_{secrets.token_hex(8)}"
 
 
 def presented_key(request: Request) -> str:

@@ -10,14 +10,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import grpc
 
+from sidecar.policy_link import PolicyLink
 from spendgate.v1 import policy_service_pb2 as pb
-
-if TYPE_CHECKING:
-    from spendgate.v1.policy_service_pb2_grpc import PolicyServiceAsyncStub
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +34,8 @@ Delivered = Callable[[], None]
 class Outbox:
     """Delivers settlements and local refusals in batches, in order, again and again until they arrive."""
 
-    def __init__(self, stub: PolicyServiceAsyncStub) -> None:
-        self._stub = stub
+    def __init__(self, policy: PolicyLink) -> None:
+        self._policy = policy
         self._settlements: deque[tuple[pb.SettleRequest, Delivered]] = deque()
         self._refusals: deque[pb.Refusal] = deque()
         self._refusals_lost = 0
@@ -106,8 +103,8 @@ class Outbox:
     async def _deliver_settlements(self) -> None:
         while self._settlements:
             batch = [self._settlements[i] for i in range(min(len(self._settlements), _BATCH_MAX))]
-            reply = await self._stub.BatchSettle(
-                pb.BatchSettleRequest(requests=[settlement for settlement, _ in batch]), timeout=_TIMEOUT_S
+            reply = await self._policy.batch_settle(
+                pb.BatchSettleRequest(requests=[settlement for settlement, _ in batch]), timeout_s=_TIMEOUT_S
             )
             again = []
             for (settlement, delivered), result in zip(batch, reply.results, strict=True):
@@ -125,8 +122,8 @@ class Outbox:
     async def _deliver_refusals(self) -> None:
         while self._refusals:
             batch = [self._refusals[i] for i in range(min(len(self._refusals), _BATCH_MAX))]
-            await self._stub.BatchRecordRefusals(
-                pb.BatchRecordRefusalsRequest(refusals=batch), timeout=_TIMEOUT_S
+            await self._policy.batch_record_refusals(
+                pb.BatchRecordRefusalsRequest(refusals=batch), timeout_s=_TIMEOUT_S
             )
             for _ in batch:
                 self._refusals.popleft()

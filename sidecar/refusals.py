@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from spendgate.v1 import policy_pb2
@@ -124,10 +125,12 @@ def cap_rule(cap: policy_pb2.CapStatus) -> str:
 
 def resets_at(cap: policy_pb2.CapStatus) -> str | None:
     """Return when the cap resets, in RFC 3339; None when it does not."""
-    if not cap.HasField("reset_time"):
-        return None
-    moment: datetime = cap.reset_time.ToDatetime()
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339(cap.reset_time.seconds) if cap.HasField("reset_time") else None
+
+
+@lru_cache(maxsize=256)
+def _rfc3339(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _seconds_until(cap: policy_pb2.CapStatus) -> int | None:

@@ -147,6 +147,7 @@ def test_every_step_leaves_one_event_with_its_facts(admin: Caller, sidecar: Call
         http_status=200,
         latency=Duration(nanos=321_000_000),
         overrun=True,
+        policy_version=1,
     )
     assert local == pb.AuditEvent(
         sequence=7,
@@ -324,7 +325,7 @@ async def test_a_rare_event_is_found_far_back(world: World) -> None:
     names = "spendgate:{default}:audit", "spendgate:{default}:sequence"
     async with world.redis.pipeline(transaction=False) as pipeline:
         for n in range(3, 12_003):
-            pipeline.xadd(names[0], {"kind": "decision", "time": world.now_ms}, id=f"{n}-0")
+            pipeline.xadd(names[0], {"kind": "decision", "time": world.now_ms, "call": "{}"}, id=f"{n}-0")
         await pipeline.execute()
     wanted = AuditFilter(run_id="rare")
     found, before = await world.trail.page("default", wanted, None, 10)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -186,6 +187,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return found
 
 
+@pytest.mark.timeout(400)  # a failure is made small before it is shown, which takes its time
 def test_the_scripts_do_what_the_model_does(redis_server: Process) -> None:
     """Counters, holds and decisions are those of the model after every step, and no cap is exceeded."""
 

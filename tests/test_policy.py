@@ -249,7 +249,8 @@ async def test_shadow_mode_flips_a_decision_and_says_so(world: World) -> None:
     side_door = await world.ask(key, 1, endpoint="POST /v1/refunds")
     assert (side_door.allowed, side_door.shadow_reason) == (True, DenyReason.ENDPOINT_NOT_ALLOWED)
     shadowed = [
-        (event.fields["reason"], event.fields["rule"]) for event in await world.events(kind="decision")
+        (event.fields["reason"], event.fields.get("rule", ""))
+        for event in await world.events(kind="decision")
     ]
     assert shadowed == [("cap_exceeded", "usd/day"), ("endpoint_not_allowed", "")]
 

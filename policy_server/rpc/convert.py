@@ -308,9 +308,10 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
     currency = fields.get("currency", "")
     if fields.get("amount") and currency:
         message.amount.CopyFrom(amount_pb2.Amount(minor_units=int(fields["amount"]), currency_code=currency))
-    if fields.get("settled_amount") and currency:
+    settled_currency = fields.get("settled_currency", "")
+    if fields.get("settled_amount") and settled_currency:
         message.settled_amount.minor_units = int(fields["settled_amount"])
-        message.settled_amount.currency_code = currency
+        message.settled_amount.currency_code = settled_currency
     if fields.get("latency_ms"):
         message.latency.FromMilliseconds(int(fields["latency_ms"]))
     return message

@@ -27,53 +27,56 @@ _OPEN_SERVICES = ("grpc.health.v1.", "grpc.reflection.")
 _DATA_SERVICE = "spendgate.v1.PolicyService"
 
 
-class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Lets calls of the decision service in by the sidecar token, all others by the admin token."""
+class Guard(grpc.aio.ServerInterceptor):
+    """Checks the caller's token, and turns errors into statuses.
+
+    Calls of the decision service need the sidecar token, all others the admin
+    token; health and reflection are open. What nobody foresaw is logged and
+    told as INTERNAL, without detail.
+    """
 
     def __init__(self, *, admin_token: SecretStr, sidecar_token: SecretStr) -> None:
         self._admin = f"Bearer {admin_token.get_secret_value()}".encode()
         self._sidecar = f"Bearer {sidecar_token.get_secret_value()}".encode()
+        self._guarded: dict[str, Handler] = {}
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
-        """Answer in place of the method when the token is not the one it needs."""
-        handler = await continuation(handler_call_details)
-        service = handler_call_details.method.lstrip("/").partition("/")[0]
-        if handler is None or service.startswith(_OPEN_SERVICES):
-            return handler
+        """Return the guarded method, or an answer in its place when the token is not the one it needs."""
+        method = handler_call_details.method
+        service = method.lstrip("/").partition("/")[0]
+        if service.startswith(_OPEN_SERVICES):
+            return await continuation(handler_call_details)
         presented = b""
         for name, value in handler_call_details.invocation_metadata or ():
             if name == "authorization":
                 presented = value.encode() if isinstance(value, str) else value
         is_admin = hmac.compare_digest(presented, self._admin)
         is_sidecar = hmac.compare_digest(presented, self._sidecar)
-        if is_sidecar if service == _DATA_SERVICE else is_admin:
-            return handler
-        return _refuse(handler, known=is_admin or is_sidecar, data=service == _DATA_SERVICE)
+        decides = service == _DATA_SERVICE
+        if not (is_sidecar if decides else is_admin):
+            handler = await continuation(handler_call_details)
+            return handler and _refuse(handler, known=is_admin or is_sidecar, data=decides)
+        guarded = self._guarded.get(method)
+        if guarded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            guarded = self._guarded[method] = _guarded(handler, method)
+        return guarded
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns errors into statuses; what nobody foresaw is logged and told as UNKNOWN, without detail."""
-
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler:
-        """Wrap the method."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method.startswith(("/grpc.health", "/grpc.reflection")):
-            return handler
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                _guard_stream(handler.unary_stream, handler_call_details.method),
-                request_deserializer=handler.request_deserializer,
-                response_serializer=handler.response_serializer,
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            _guard(handler.unary_unary, handler_call_details.method),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+def _guarded(handler: Handler, name: str) -> Handler:
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(
+            _guard_stream(handler.unary_stream, name),
+            handler.request_deserializer,
+            handler.response_serializer,
         )
+    return grpc.unary_unary_rpc_method_handler(
+        _guard(handler.unary_unary, name), handler.request_deserializer, handler.response_serializer
+    )
 
 
 def _guard(method: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -86,5 +87,5 @@ def _event(account: str, entry: tuple[str, dict[str, str]]) -> AuditEvent:
         sequence=int(entry_id.partition("-")[0]),
         created_at_ms=int(fields["time"]),
         account=account,
-        fields=fields,
+        fields={**json.loads(fields["call"]), **fields},
     )

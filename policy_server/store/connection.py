@@ -13,7 +13,7 @@ VERSION_MIN = (6, 2)
 
 _WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
-_TIMEOUT_S = 0.25
+STORE_TIMEOUT_S = 0.25
 """Half of the 500 ms in which a call must have its answer when Redis is away."""
 
 _CONNECTIONS_MAX = 64
@@ -37,9 +37,9 @@ def connect(url: str) -> redis.asyncio.Redis:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS_MAX,
-            timeout=_TIMEOUT_S,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
+            timeout=STORE_TIMEOUT_S,
+            socket_timeout=STORE_TIMEOUT_S,
+            socket_connect_timeout=STORE_TIMEOUT_S,
             decode_responses=True,
             protocol=2,
             retry=Retry(NoBackoff(), 0),
@@ -90,7 +90,7 @@ def connect_watcher(url: str) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_url(
         url,
         socket_timeout=None,
-        socket_connect_timeout=_TIMEOUT_S,
+        socket_connect_timeout=STORE_TIMEOUT_S,
         decode_responses=True,
         protocol=2,
         retry=Retry(NoBackoff(), 0),

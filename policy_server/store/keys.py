@@ -72,12 +72,7 @@ class AccountKeys:
 
     def exposure(self, key_id: str, object_id: str) -> str:
         """Hash: what a vault key has counted for one vendor object."""
-        return f"{self.exposure_prefix}{key_id}:{object_id}"
-
-    @property
-    def exposure_prefix(self) -> str:
-        """What the names of exposures begin with."""
-        return f"{self._root}exposure:"
+        return f"{self._root}exposure:{key_id}:{object_id}"
 
     def counter(self, owner: str, cap_id: str, span: str) -> str:
         """Hash: settled and held of one cap in one span.

@@ -9,6 +9,7 @@ import redis.asyncio
 from pydantic_core import to_json
 from redis.exceptions import RedisError
 
+from policy_server.core.effects import vault_key_id_of
 from policy_server.core.errors import HoldClosed, HoldNotFound, SpendgateError, StoreUnavailable
 from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, Stale
 from policy_server.core.types import (
@@ -67,12 +68,16 @@ class RedisLedger:
         runs = []
         for account, refusal in refusals:
             names = AccountKeys(account)
-            fields = [
-                *("kind", "refusal", "vault_key_id", refusal.vault_key_id, "run_id", refusal.run_id),
-                *("endpoint", refusal.endpoint, "decision", "deny", "reason", refusal.code),
-                *("http_status", str(refusal.http_status), "refused_at", str(refusal.refused_at_ms)),
-            ]
-            runs.append(Run([names.audit, names.sequence], [str(self._now()), *fields]))
+            facts = {
+                "vault_key_id": refusal.vault_key_id,
+                "run_id": refusal.run_id,
+                "endpoint": refusal.endpoint,
+                "decision": "deny",
+                "reason": refusal.code,
+                "http_status": str(refusal.http_status),
+                "refused_at": str(refusal.refused_at_ms),
+            }
+            runs.append(Run([names.audit, names.sequence], [str(self._now()), "refusal", _facts(facts)]))
         for reply in await run_all(self._client, script("record"), runs):
             if isinstance(reply, SpendgateError):
                 raise reply
@@ -118,7 +123,6 @@ class RedisLedger:
             "account_version": question.account_version,
             "effect": effect is not None,
             "authorization_id": authorization_id,
-            "name": effect.name if effect else "",
             "fingerprint": question.fingerprint,
             "request_id": call.request_id,
             "validate_only": call.validate_only,
@@ -130,12 +134,7 @@ class RedisLedger:
             "currency": call.amount.currency if call.amount else "",
             "amount_unknown": call.moves_money and call.amount is None,
             "object_id": call.object_id,
-            "vault_key_id": question.vault_key_id,
-            "run_id": call.run_id,
-            "step": call.step,
-            "endpoint": call.endpoint,
             "caps": [_cap(counted) for counted in question.caps],
-            "event": _decision_event(question, authorization_id),
         }
         if refusal:
             asked["reason"], asked["rule"] = refusal.reason, refusal.rule
@@ -154,7 +153,7 @@ class RedisLedger:
             names.deadlines,
             *(_counter(names, counted, question.vault_key_id, call.run_id) for counted in question.caps),
         ]
-        return Run(keys, [to_json(asked)])
+        return Run(keys, [to_json(asked), _call_facts(question, authorization_id)])
 
     def _settlement(self, account: str, settlement: Settlement) -> Run:
         names = AccountKeys(account)
@@ -164,13 +163,11 @@ class RedisLedger:
             "attempt": settlement.attempt,
             "outcome": settlement.outcome,
             "object_id": settlement.object_id,
-            "exposure_prefix": names.exposure_prefix,
+            "exposure_prefix": names.exposure(vault_key_id_of(settlement.authorization_id), ""),
             "retention_ms": self._retention_ms,
-            "event": [
-                *("authorization_id", settlement.authorization_id),
-                *("vendor_request_id", settlement.vendor_request_id),
-                *("http_status", str(settlement.http_status), "latency_ms", str(settlement.latency_ms)),
-            ],
+            "vendor_request_id": settlement.vendor_request_id,
+            "http_status": str(settlement.http_status or ""),
+            "latency_ms": str(settlement.latency_ms or ""),
         }
         if settlement.amount:
             said["amount"] = str(settlement.amount.minor_units)
@@ -200,16 +197,25 @@ def _counter(names: AccountKeys, counted: CountedCap, vault_key_id: str, run_id:
     return names.counter(owner, owned.id, span)
 
 
-def _decision_event(question: Question, authorization_id: str) -> list[str]:
+def _call_facts(question: Question, authorization_id: str) -> bytes:
     call = question.call
-    return [
-        *("kind", "decision", "vault_key_id", question.vault_key_id, "run_id", call.run_id),
-        *("step", call.step, "endpoint", call.endpoint),
-        *("amount", str(call.amount.minor_units) if call.amount else ""),
-        *("currency", call.amount.currency if call.amount else ""),
-        *("idempotency_key", question.effect.name if question.effect else ""),
-        *("authorization_id", authorization_id, "policy_version", str(question.key_version)),
-    ]
+    return _facts(
+        {
+            "vault_key_id": question.vault_key_id,
+            "run_id": call.run_id,
+            "step": call.step,
+            "endpoint": call.endpoint,
+            "amount": str(call.amount.minor_units) if call.amount else "",
+            "currency": call.amount.currency if call.amount else "",
+            "idempotency_key": question.effect.name if question.effect else "",
+            "authorization_id": authorization_id,
+            "policy_version": str(question.key_version or ""),
+        }
+    )
+
+
+def _facts(facts: dict[str, str]) -> bytes:
+    return to_json({name: value for name, value in facts.items() if value})
 
 
 def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:

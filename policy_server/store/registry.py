@@ -114,8 +114,8 @@ class RedisRegistry:
                 "expected": old.version,
                 "set": _flat(changed),
                 "unset": unset,
-                "event": ["detail", detail],
             },
+            {"detail": detail},
         )
         return replace(new, version=version)
 
@@ -127,16 +127,21 @@ class RedisRegistry:
             "expected": expected,
             "set": _flat(changed),
             "unset": [],
-            "event": ["vault_key_id", record.key_id, "detail", detail],
             "key_id": record.key_id,
             "name": record.name,
             "working": working,
         }
-        return await self._administer(names, names.key(record.key_id), change)
+        facts = {"vault_key_id": record.key_id, "detail": detail}
+        return await self._administer(names, names.key(record.key_id), change, facts)
 
-    async def _administer(self, names: AccountKeys, target: str, change: dict[str, Any]) -> int:
+    async def _administer(
+        self, names: AccountKeys, target: str, change: dict[str, Any], facts: dict[str, str]
+    ) -> int:
         change["now"] = self._clock() if self._clock else 0
-        run = Run([target, names.audit, names.sequence, names.key_ids, names.key_names], [json.dumps(change)])
+        run = Run(
+            [target, names.audit, names.sequence, names.key_ids, names.key_names],
+            [json.dumps(change), json.dumps(facts)],
+        )
         (reply,) = await run_all(self._client, script("administer"), [run])
         if isinstance(reply, SpendgateError):
             raise reply

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import hiredis
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from policy_server.core.errors import SpendgateError, StoreUnavailable
+from policy_server.store.connection import STORE_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +67,34 @@ async def run_all(
 
 
 async def _send(client: redis.asyncio.Redis, which: Script, runs: Sequence[Run]) -> list[Any]:
+    """Send all runs at once over one connection and read their replies.
+
+    This is what redis-py's pipeline does, with the packing left to hiredis and
+    one time limit for all replies: per script it takes half of the time.
+    """
+    commands: list[Any] = [("EVALSHA", which.sha, len(run.keys), *run.keys, *run.arguments) for run in runs]
+    packed = [hiredis.pack_command(command) for command in commands]
     try:
-        if len(runs) == 1:
-            run = runs[0]
-            return [await client.evalsha(which.sha, len(run.keys), *run.keys, *run.arguments)]
-        async with client.pipeline(transaction=False) as pipeline:
-            for run in runs:
-                pipeline.evalsha(which.sha, len(run.keys), *run.keys, *run.arguments)
-            return await pipeline.execute(raise_on_error=False)
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                await connection.send_packed_command(packed)
+                return [await _reply(connection) for _ in runs]
+            except BaseException:
+                # Replies may still be on their way; nobody may take them for others.
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                await client.connection_pool.release(connection)
     except (RedisError, OSError) as error:
         return [error] * len(runs)
+
+
+async def _reply(connection: redis.asyncio.Connection) -> Any:
+    try:
+        return await connection.read_response(timeout=math.inf)
+    except ResponseError as error:
+        return error
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

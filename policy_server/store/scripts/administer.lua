@@ -1,8 +1,9 @@
 -- Changes one record, a vault key's or an account's, and records the change.
 --
 -- KEYS  1 record, 2 audit stream, 3 sequence, 4 key ids, 5 key names
--- ARGV  1 the change as JSON: now, expected version, set, unset, event; for
+-- ARGV  1 the change as JSON: now, expected version, set, unset; for
 --       vault keys also key_id, name, and working (whether the name is taken)
+--       2 what was changed as JSON, for the record
 --
 -- Answers status and version; status is done, conflict or name_taken.
 local c = cjson.decode(ARGV[1])
@@ -28,5 +29,5 @@ if #c.unset > 0 then
   redis.call('HDEL', target, unpack(c.unset))
 end
 redis.call('HSET', target, 'version', text(version + 1), unpack(c.set))
-record(stream, sequence, now, with(c.event, {'kind', 'administration'}))
+record(stream, sequence, now, 'administration', ARGV[2], {})
 return {'done', text(version + 1)}

@@ -3,14 +3,14 @@
 --
 -- KEYS  1 key record, 2 account record, 3 audit stream, 4 sequence, 5 hold,
 --       6 exposure, 7 deadlines, 8... one counter a cap
--- ARGV  1 the question as JSON
+-- ARGV  1 the question as JSON, 2 the facts of the call as JSON, for the record
 --
 -- Answers a flat list: status, then
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
 --            deadline, shadow reason, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
-local q = cjson.decode(ARGV[1])
+local q, call = cjson.decode(ARGV[1]), ARGV[2]
 local key_record, account_record, stream, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local hold, exposure, deadlines = KEYS[5], KEYS[6], KEYS[7]
 local now = clock(q.now)
@@ -39,9 +39,10 @@ if q.effect then
   end
 end
 
-local counts = {}
+local counts, new = {}, {}
 for i in ipairs(q.caps) do
   local pair = redis.call('HMGET', KEYS[7 + i], 'settled', 'held')
+  new[i] = not (pair[1] or pair[2])
   counts[i] = {tonumber(pair[1] or 0), tonumber(pair[2] or 0)}
 end
 
@@ -61,11 +62,11 @@ end
 
 local function decided(allowed, reason, rule, duplicate, replay, object, deadline)
   if not q.validate_only then
-    record(stream, sequence, now, with(q.event, {
+    record(stream, sequence, now, 'decision', call, {
       'decision', allowed and 'allow' or 'deny', 'reason', reason or q.shadow_reason or '',
-      'rule', rule or q.shadow_rule or '', 'duplicate', duplicate and '1' or '', 'attempt', text(attempt),
-      'object_id', object or '',
-    }))
+      'rule', rule or q.shadow_rule or '', 'duplicate', duplicate and '1' or '',
+      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '',
+    })
   end
   return answer(allowed, reason, rule, duplicate, replay, object, deadline)
 end
@@ -143,7 +144,7 @@ for i, cap in ipairs(q.caps) do
     counts[i][1] = counts[i][1] + 1
     redis.call('HINCRBY', counter, 'settled', '1')
   end
-  if not cap.lasting then
+  if new[i] and not cap.lasting then
     redis.call('PEXPIREAT', counter, text((cap.end_ms > 0 and cap.end_ms or now) + q.retention_ms))
   end
 end
@@ -154,12 +155,13 @@ end
 
 attempt = attempt + 1
 local deadline = now + q.hold_ttl_ms
-redis.call('DEL', hold)
+if h.state then
+  redis.call('DEL', hold)
+end
 redis.call('HSET', hold,
   'state', 'held', 'attempt', text(attempt), 'fingerprint', q.fingerprint, 'request_id', q.request_id,
   'held_at', text(now), 'deadline', text(deadline), 'amount', text(amount), 'currency', q.currency,
-  'counters', cjson.encode(held_in), 'object_id', q.object_id, 'vault_key_id', q.vault_key_id,
-  'run_id', q.run_id, 'step', q.step, 'endpoint', q.endpoint, 'name', q.name)
+  'counters', cjson.encode(held_in), 'object_id', q.object_id, 'call', call)
 redis.call('PEXPIREAT', hold, text(now + q.retention_ms))
 redis.call('ZADD', deadlines, text(deadline), q.authorization_id)
 return decided(true, nil, nil, false, nil, q.object_id, text(deadline))

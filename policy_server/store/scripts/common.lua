@@ -15,21 +15,18 @@ local function clock(given)
   return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
 end
 
--- Appends one audit event. Its number is its stream id, so a gap shows.
-local function record(stream, sequence, now, fields)
+-- Appends one audit event: the call it is about, as JSON, and facts, of which
+-- empty ones are left out. Its number is its stream id, so a gap shows.
+local function record(stream, sequence, now, kind, call, facts)
+  local fields = {'time', text(now), 'kind', kind, 'call', call}
+  for i = 1, #facts, 2 do
+    if facts[i + 1] ~= '' then
+      fields[#fields + 1] = facts[i]
+      fields[#fields + 1] = facts[i + 1]
+    end
+  end
   local number = redis.call('INCR', sequence)
-  redis.call('XADD', stream, text(number) .. '-0', 'time', text(now), unpack(fields))
-end
-
-local function with(fields, more)
-  local all = {}
-  for _, value in ipairs(fields) do
-    all[#all + 1] = value
-  end
-  for _, value in ipairs(more) do
-    all[#all + 1] = value
-  end
-  return all
+  redis.call('XADD', stream, text(number) .. '-0', unpack(fields))
 end
 
 -- A hash as a table.
@@ -56,11 +53,7 @@ local function become_unknown(hold, id, h, deadlines, stream, sequence, now)
   redis.call('HSET', hold, 'state', 'unknown')
   redis.call('ZREM', deadlines, id)
   h.state = 'unknown'
-  record(stream, sequence, now, {
-    'kind', 'settlement', 'state', 'unknown', 'reason', 'deadline_passed',
-    'vault_key_id', h.vault_key_id, 'run_id', h.run_id, 'step', h.step,
-    'endpoint', h.endpoint, 'amount', h.amount, 'currency', h.currency,
-    'idempotency_key', h.name, 'authorization_id', id, 'attempt', h.attempt,
-    'object_id', h.object_id,
+  record(stream, sequence, now, 'settlement', h.call, {
+    'state', 'unknown', 'reason', 'deadline_passed', 'attempt', h.attempt, 'object_id', h.object_id,
   })
 end

@@ -52,7 +52,7 @@ end
 -- Brings exposure and counters to `total`; returns whether that is more than
 -- was held, and what this hold settles.
 local function settle_at(total, object)
-  local exposure = s.exposure_prefix .. h.vault_key_id .. ':' .. object
+  local exposure = s.exposure_prefix .. object
   local x = object ~= '' and read(exposure) or {}
   if x.currency and x.currency ~= h.currency then
     x = {}
@@ -68,7 +68,9 @@ local function settle_at(total, object)
   end
   if object ~= '' then
     redis.call('HSET', exposure, 'total', text(total), 'currency', h.currency, 'bookings', cjson.encode(bookings))
-    redis.call('PEXPIREAT', exposure, text(now + s.retention_ms))
+    if not x.total then
+      redis.call('PEXPIREAT', exposure, text(now + s.retention_ms))
+    end
   end
   return own > held
 end
@@ -89,7 +91,7 @@ if after == 'settled' then
   else
     -- Nothing was said of the amount: what was held is what counts.
     local x = object ~= '' and h.object_id == object
-      and tonumber(redis.call('HGET', s.exposure_prefix .. h.vault_key_id .. ':' .. object, 'total') or 0) or 0
+      and tonumber(redis.call('HGET', s.exposure_prefix .. object, 'total') or 0) or 0
     total = x + held
   end
   overrun = settle_at(total, object) or h.state == 'released'
@@ -101,11 +103,9 @@ if after == 'settled' then
 end
 
 redis.call('HSET', hold, 'state', after, 'object_id', object, 'overrun', overrun and '1' or '')
-record(stream, sequence, now, with(s.event, {
-  'kind', 'settlement', 'state', after, 'reason', reason,
-  'settled_amount', settled_amount, 'overrun', overrun and '1' or '',
-  'vault_key_id', h.vault_key_id, 'run_id', h.run_id, 'step', h.step, 'endpoint', h.endpoint,
-  'amount', h.amount, 'currency', h.currency, 'idempotency_key', h.name, 'attempt', h.attempt,
-  'object_id', object,
-}))
+record(stream, sequence, now, 'settlement', h.call, {
+  'state', after, 'reason', reason, 'settled_amount', settled_amount, 'settled_currency', h.currency,
+  'overrun', overrun and '1' or '', 'attempt', h.attempt, 'object_id', object,
+  'vendor_request_id', s.vendor_request_id, 'http_status', s.http_status, 'latency_ms', s.latency_ms,
+})
 return {'done', after, overrun and '1' or ''}
