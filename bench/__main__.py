@@ -48,7 +48,7 @@ CHARGE = {
     "metadata": {"order": "0123456789"},
     "outcome": {"type": "authorized", "network_status": "approved_by_network", "risk_level": "normal"},
 }
-CONNECTIONS = (16,)
+CONNECTIONS = (1, 16, 64)
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,14 @@ class Load:
     failed: int
     cpu_us: dict[str, float]
     """CPU time per request of each process, in microseconds."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A URL under load."""
+
+    origin: str
+    path: str
 
 
 class Running:
@@ -127,17 +135,27 @@ def nginx_upstream(folder: Path, port: int) -> list[str]:
     return ["nginx", "-e", str(folder / "nginx.log"), "-c", str(config)]
 
 
-def load(running: Running, origin: str, path: str, key: str, connections: int, seconds: int) -> Load:
-    """Put ``connections`` connections of load on one URL."""
+def load(running: Running, target: Target, key: str, *, connections: int, seconds: int) -> Load:
+    """Put load on one URL."""
     env = {
         **os.environ,
         "BENCH_VAULT_KEY": key,
-        "BENCH_PATH": path,
+        "BENCH_PATH": target.path,
         "BENCH_SALT": str(time.monotonic_ns() % 10**9),
     }
     before = running.cpu_s()
     output = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", "charge.lua", origin],
+        [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "10s",
+            "-s",
+            "charge.lua",
+            target.origin,
+        ],
         cwd=HERE,
         env=env,
         capture_output=True,
@@ -231,18 +249,20 @@ def measure(seconds: int, console: Console) -> dict[str, dict[int, Load]]:
         start("bare proxy", python, "-m", "bench.bare_proxy", str(bare), f"http://127.0.0.1:{upstream}")
         key = make_key(f"127.0.0.1:{policy}", (folder / "admin.token").read_text().strip())
         targets = {
-            "direct": (f"http://127.0.0.1:{upstream}", "/v1/charges"),
-            "bare proxy": (f"http://127.0.0.1:{bare}", "/v1/charges"),
-            "spendgate": (f"http://127.0.0.1:{shared}", "/stripe/v1/charges"),
+            "direct": Target(f"http://127.0.0.1:{upstream}", "/v1/charges"),
+            "bare proxy": Target(f"http://127.0.0.1:{bare}", "/v1/charges"),
+            "spendgate": Target(f"http://127.0.0.1:{shared}", "/stripe/v1/charges"),
         }
-        for origin, _ in targets.values():
-            wait_for(origin)
-        for name, (origin, path) in targets.items():
-            load(running, origin, path, key, 16, 2)
+        for target in targets.values():
+            wait_for(target.origin)
+        for name, target in targets.items():
+            load(running, target, key, connections=16, seconds=2)
             results[name] = {}
             for connections in CONNECTIONS:
                 with console.status(f"{name}, {connections} connections"):
-                    results[name][connections] = load(running, origin, path, key, connections, seconds)
+                    results[name][connections] = load(
+                        running, target, key, connections=connections, seconds=seconds
+                    )
         token = (folder / "sidecar.token").read_text().strip()
         console.print("\nAuthorize alone (reads, unary, h2load -c 4 -m 16):")
         console.print("  " + grpc_load(f"127.0.0.1:{policy}", token, key, folder, seconds))
@@ -279,7 +299,7 @@ def report(results: dict[str, dict[int, Load]], console: Console) -> None:
             figures = by_connections[connections].cpu_us
             cpu.add_row(str(connections), name, *(f"{figures[process]:.0f}" for process in processes))
     console.print(cpu)
-    lone, many = CONNECTIONS[0], CONNECTIONS[-1]
+    lone, many = CONNECTIONS[0], CONNECTIONS[1]
     gap = results["spendgate"][lone].p50_ms - results["bare proxy"][lone].p50_ms
     share = results["spendgate"][many].per_second / results["bare proxy"][many].per_second
     console.print(f"share of the bare proxy's throughput at {many} connections: {share:.2f} (floor 0.33)")
@@ -294,7 +314,8 @@ def main() -> None:
     absent = missing_programs()
     if absent:
         sys.exit(
-            f"the benchmark needs {', '.join(absent)}; on Debian: apt-get install wrk nghttp2-client nginx-light"
+            f"the benchmark needs {', '.join(absent)}; "
+            "on Debian: apt-get install wrk nghttp2-client nginx-light"
         )
     console = Console(width=120)
     report(measure(arguments.seconds, console), console)
