@@ -123,6 +123,7 @@ class PolicyServer:
             ],
             options=[
                 ("grpc.so_reuseport", 0),
+                ("grpc.http2.bdp_probe", 0),
                 ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
             ],
         )

@@ -121,6 +121,8 @@ class Sidecar:
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1_000),
                 ("grpc.lb_policy_name", "round_robin"),
+                ("grpc.enable_retries", 0),
+                ("grpc.http2.bdp_probe", 0),
             ],
         )
         policy = PolicyLink(self._channel, token)

@@ -1,8 +1,8 @@
 """Asks the policy server: concurrent questions go together in one call.
 
-A question is sent at once when fewer than two calls are under way; what comes
-meanwhile waits for the next one. So a lone request waits for nobody, and under
-load one call carries many.
+A question is sent at once when no call is under way; what comes meanwhile goes
+together in the next one. So a lone request waits for nobody, and under load one
+call carries many.
 """
 
 from __future__ import annotations
@@ -17,45 +17,55 @@ from sidecar.refusals import Refused, policy_unavailable
 from spendgate.v1 import policy_service_pb2 as pb
 
 _BATCH_MAX = 64
-_UNDER_WAY_MAX = 2
+
+Asked = tuple[pb.AuthorizeRequest, asyncio.Future[pb.AuthorizeResponse]]
 
 
 class Decisions:
     """Asks for decisions on calls."""
 
     def __init__(self, policy: PolicyLink, *, timeout_s: float) -> None:
+        """``timeout_s`` limits a decision as a whole, its wait for others included."""
         self._policy = policy
         self._timeout_s = timeout_s
-        self._waiting: deque[tuple[pb.AuthorizeRequest, asyncio.Future[pb.AuthorizeResponse]]] = deque()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Asked] = deque()
+        self._under_way: asyncio.Task[None] | None = None
 
     async def ask(self, request: pb.AuthorizeRequest) -> pb.AuthorizeResponse:
-        """Return the decision on one call; raise `Refused` when there is none."""
+        """Return the decision on one call; raise `Refused` when there is none in time."""
         decided: asyncio.Future[pb.AuthorizeResponse] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, decided))
         self._send()
-        return await decided
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await decided
+        except TimeoutError:
+            raise policy_unavailable(
+                f"the policy server did not answer within {self._timeout_s * 1000:.0f} ms"
+            ) from None
 
     async def quiesce(self) -> None:
-        """Wait until the calls that are under way now are answered."""
-        if self._under_way:
-            await asyncio.wait(list(self._under_way))
+        """Wait until the call that is under way now is answered."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way])
 
     def _send(self) -> None:
-        while self._waiting and len(self._under_way) < _UNDER_WAY_MAX:
-            count = min(len(self._waiting), _BATCH_MAX)
-            batch = [self._waiting.popleft() for _ in range(count)]
-            task = asyncio.create_task(self._ask_together(batch))
-            self._under_way.add(task)
-            task.add_done_callback(self._done)
+        batch: list[Asked] = []
+        if self._under_way is None:
+            while self._waiting and len(batch) < _BATCH_MAX:
+                asked = self._waiting.popleft()
+                # Nobody waits any more for one that is done; to decide on it would hold for nothing.
+                if not asked[1].done():
+                    batch.append(asked)
+        if batch:
+            self._under_way = asyncio.create_task(self._ask_together(batch))
+            self._under_way.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+        self._under_way = None
         self._send()
 
-    async def _ask_together(
-        self, batch: list[tuple[pb.AuthorizeRequest, asyncio.Future[pb.AuthorizeResponse]]]
-    ) -> None:
+    async def _ask_together(self, batch: list[Asked]) -> None:
         try:
             reply = await self._policy.batch_authorize(
                 pb.BatchAuthorizeRequest(requests=[request for request, _ in batch]),
@@ -64,7 +74,8 @@ class Decisions:
         except grpc.aio.AioRpcError as error:
             refused = policy_unavailable(f"the policy server answers {error.code().name}: {error.details()}")
             for _, decided in batch:
-                decided.set_exception(refused) if not decided.done() else None
+                if not decided.done():
+                    decided.set_exception(refused)
             return
         for (_, decided), result in zip(batch, reply.results, strict=True):
             if decided.done():

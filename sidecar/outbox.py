@@ -19,7 +19,7 @@ from spendgate.v1 import policy_service_pb2 as pb
 log = logging.getLogger(__name__)
 
 _BATCH_MAX = 128
-_LINGER_S = 0.01
+_LINGER_S = 0.025
 """How long the first of a batch waits for others; nobody waits for a settlement."""
 
 _TIMEOUT_S = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 import socket
 import threading
 import uuid
@@ -480,6 +481,26 @@ def test_without_a_policy_server_nothing_is_forwarded_and_it_comes_back() -> Non
         wait_for(lambda: agent.post("/charges", data=CHARGE).status_code == 200, "service is back")
         wait_for(lambda: stack.usage(key).settled == 1900, "the charge is settled")
         assert len(stack.simulator.executed()) == 1
+
+
+def test_a_policy_server_that_hangs_refuses_everybody_in_time() -> None:
+    """SIGSTOP: each of forty concurrent calls is refused by itself within the limit, none is forwarded."""
+    with temporary_folder() as folder, running_stack(folder) as stack:
+        key, server = stack.key(), stack.policy_servers[0]
+        agents = [stack.agent(key, f"run-{number}") for number in range(40)]
+        server.signal(signal.SIGSTOP)
+        with ThreadPoolExecutor(40) as pool:
+            answers = list(pool.map(lambda agent: agent.post("/charges", data=CHARGE), agents))
+        server.signal(signal.SIGCONT)
+        assert {answer.status_code for answer in answers} == {503}
+        assert {error(answer)["code"] for answer in answers} == {"policy_unavailable"}
+        # The decision's own limit is 450 ms; the rest is what forty clients cost on a busy machine.
+        assert max(answer.elapsed.total_seconds() for answer in answers) < 2
+        assert stack.simulator.posts() == []
+        wait_for(
+            lambda: stack.agent(key, "later").post("/charges", data=CHARGE).status_code == 200,
+            "service is back",
+        )
 
 
 def test_outcomes_wait_for_the_policy_server_and_a_stopping_sidecar_delivers_them() -> None:

@@ -144,7 +144,7 @@ for i, cap in ipairs(q.caps) do
     counts[i][1] = counts[i][1] + 1
     redis.call('HINCRBY', counter, 'settled', '1')
   end
-  if new[i] and not cap.lasting then
+  if (new[i] or cap.end_ms == 0) and not cap.lasting then
     redis.call('PEXPIREAT', counter, text((cap.end_ms > 0 and cap.end_ms or now) + q.retention_ms))
   end
 end
