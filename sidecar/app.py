@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import socket
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from sidecar.policy_link import PolicyLink
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
 from sidecar.upstream import Upstream
+from spendgate.v1 import policy_service_pb2 as pb
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,8 @@ class Edge:
             return _json_answer(200, {"status": "live"})
         if path == "/readyz":
             problems = await self._ready()
-            return _json_answer(503 if problems else 200, {"status": "ready", "problems": problems})
+            status = "not ready" if problems else "ready"
+            return _json_answer(503 if problems else 200, {"status": status, "problems": problems})
         prefix, gate = self._find(path)
         if gate is None:
             known = " or ".join(f"{name}/v1/…" for name in self._gates)
@@ -125,12 +128,12 @@ class Sidecar:
                 ("grpc.http2.bdp_probe", 0),
             ],
         )
-        policy = PolicyLink(self._channel, token)
-        self._outbox = Outbox(policy)
+        self._policy = PolicyLink(self._channel, token)
+        self._outbox = Outbox(self._policy)
         self._upstream = Upstream(
             settings.stripe_api_base, settings.stripe_secret_key, timeout_s=settings.stripe_timeout_s
         )
-        decisions = Decisions(policy, timeout_s=settings.decision_timeout_ms / 1000)
+        decisions = Decisions(self._policy, timeout_s=settings.decision_timeout_ms / 1000)
         self._gate = Gate(Stripe(), decisions, self._outbox, self._upstream)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -154,8 +157,9 @@ class Sidecar:
         log.info("sidecar stops; calls under way have %s s", settings.drain_s)
         for server in servers:
             server.should_exit = True
+        drained_by = time.monotonic() + settings.drain_s
         await asyncio.gather(*serving)
-        if not await self._outbox.flush(settings.drain_s):
+        if not await self._outbox.flush(max(1.0, drained_by - time.monotonic())):
             log.error(
                 "%s settlements could not be delivered; their holds become unknown and keep counting",
                 self._outbox.waiting,
@@ -187,12 +191,18 @@ class Sidecar:
         )
 
     async def _problems(self) -> list[str]:
-        """Return what keeps the sidecar from doing its work."""
+        """Return what keeps the sidecar from doing its work; a decision that counts nothing shows it."""
+        question = pb.AuthorizeRequest(vault_key="ready?", endpoint="GET /readyz", validate_only=True)
         try:
-            await asyncio.wait_for(self._channel.channel_ready(), _READY_S)
-        except TimeoutError:
-            return [f"the policy server at {self._settings.policy_address} can't be reached"]
-        return []
+            reply = await self._policy.batch_authorize(
+                pb.BatchAuthorizeRequest(requests=[question]), timeout_s=_READY_S
+            )
+        except grpc.aio.AioRpcError as error:
+            return [
+                f"the policy server at {self._settings.policy_address} answers {error.code().name}: "
+                f"{error.details()}"
+            ]
+        return [result.error.message for result in reply.results if result.WhichOneof("result") == "error"]
 
     def _warn_of_key(self) -> None:
         key = self._settings.stripe_secret_key.get_secret_value()

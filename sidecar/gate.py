@@ -29,6 +29,29 @@ _STEP_HEADER = b"spendgate-step"
 _LEADING_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _KEY_ID = re.compile(r"vk_([a-z2-7]{12})_")
 _NAME_BYTES_MAX = 128
+_RELEASE_S = 0.5
+"""How long the answer to a call that failed waits until its hold is released."""
+
+
+class _Sent:
+    """A call that was sent to the vendor: its answer, its outcome and whether that has arrived."""
+
+    __slots__ = ("answer", "settled", "settlement")
+
+    def __init__(self, verdict: pb.AuthorizeResponse) -> None:
+        loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[Answer] = loop.create_future()
+        self.settled: asyncio.Future[None] = loop.create_future()
+        self.settlement = pb.SettleRequest(
+            authorization_id=verdict.authorization_id,
+            attempt=verdict.attempt,
+            outcome=pb.OUTCOME_UNKNOWN,
+        )
+
+    @property
+    def ended_unknown(self) -> bool:
+        """Whether the answer is there and does not say what became of the call."""
+        return self.answer.done() and self.settlement.outcome == pb.OUTCOME_UNKNOWN
 
 
 class Gate:
@@ -41,8 +64,8 @@ class Gate:
         self._upstream = upstream
         self._process = secrets.token_hex(12)
         self._questions = itertools.count(1)
-        self._in_flight: dict[str, asyncio.Future[Answer]] = {}
-        """Answers to come, or come but not yet settled, by authorization id."""
+        self._in_flight: dict[str, _Sent] = {}
+        """Calls sent and not yet settled, by authorization id."""
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every failure is an answer too."""
@@ -149,8 +172,8 @@ class Gate:
             # The first call may be held and its reply still be on its way here.
             await self._decisions.quiesce()
             first = self._in_flight.get(verdict.authorization_id)
-        if first is not None and not _ended_unknown(first):
-            return await asyncio.shield(first)
+        if first is not None and not first.ended_unknown:
+            return await asyncio.shield(first.answer)
         if first is not None or verdict.replay == pb.REPLAY_FORWARD:
             # The vendor knows the upstream key, and says what became of the first.
             return await self._execute(call, verdict)
@@ -162,23 +185,22 @@ class Gate:
 
     async def _execute(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
         """Send an allowed call, hand over its outcome, and let repeats share the answer."""
-        to_come: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._in_flight[verdict.authorization_id] = to_come
-        settlement = pb.SettleRequest(
-            authorization_id=verdict.authorization_id,
-            attempt=verdict.attempt,
-            outcome=pb.OUTCOME_UNKNOWN,
-        )
+        sent = _Sent(verdict)
+        self._in_flight[verdict.authorization_id] = sent
         try:
-            answer = await self._send(call, verdict, settlement)
-            to_come.set_result(answer)
+            answer = await self._send(call, verdict, sent.settlement)
+            sent.answer.set_result(answer)
             return answer
         except Exception as error:
-            to_come.set_exception(error)
-            to_come.exception()  # taken note of, so that nobody has to join it
+            sent.answer.set_exception(error)
+            sent.answer.exception()  # taken note of, so that nobody has to join it
             raise
         finally:
-            self._outbox.settle(settlement, lambda: self._forget(verdict.authorization_id, to_come))
+            released = sent.settlement.outcome == pb.OUTCOME_FAILED
+            self._outbox.settle(sent.settlement, lambda: self._forget(sent), at_once=released)
+            if released:
+                # A fresh try may follow at once, and needs to find what was held given back.
+                await asyncio.wait([sent.settled], timeout=_RELEASE_S)
 
     async def _send(self, call: Call, verdict: pb.AuthorizeResponse, settlement: pb.SettleRequest) -> Answer:
         headers = {**call.forward.headers, "Idempotency-Key": verdict.upstream_idempotency_key}
@@ -186,24 +208,20 @@ class Gate:
         try:
             answer = await self._upstream.send(replace(call.forward, headers=headers))
         except NotSent as error:
-            settlement.outcome = pb.OUTCOME_FAILED
-            raise Refused(
-                503,
-                "vendor_unavailable",
-                f"The vendor can't be reached ({error}); the call was not sent and nothing is held.",
-                retryable=True,
-                decided=True,
-            ) from None
+            if not verdict.duplicate:
+                settlement.outcome = pb.OUTCOME_FAILED
+            raise refusals.not_sent(verdict, str(error)) from None
         except NoAnswer as error:
             raise refusals.outcome_unknown(verdict, str(error)) from None
         finally:
             settlement.latency.FromNanoseconds(int((time.monotonic() - begun) * 1e9))
-        _fill(settlement, self._vendor.classify(call, answer), answer)
+        _fill(settlement, self._vendor.classify(call, answer, repeat=verdict.duplicate), answer)
         return self._vendor.pass_back(answer)
 
-    def _forget(self, authorization_id: str, answered: asyncio.Future[Answer]) -> None:
-        if self._in_flight.get(authorization_id) is answered:
-            del self._in_flight[authorization_id]
+    def _forget(self, sent: _Sent) -> None:
+        sent.settled.set_result(None)
+        if self._in_flight.get(sent.settlement.authorization_id) is sent:
+            del self._in_flight[sent.settlement.authorization_id]
 
     def _record(self, request: Request, refused: Refused) -> None:
         key_id = _KEY_ID.match(_key_text(request))
@@ -256,11 +274,6 @@ def _key_text(request: Request) -> str:
         except (binascii.Error, UnicodeDecodeError):
             return ""
     return ""
-
-
-def _ended_unknown(first: asyncio.Future[Answer]) -> bool:
-    error = first.exception() if first.done() else None
-    return isinstance(error, Refused) and error.code == "outcome_unknown"
 
 
 def _run_of(request: Request, call: Call) -> tuple[str, str]:

@@ -7,6 +7,7 @@ passes its deadline, becomes unknown and keeps counting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class Outbox:
         self._refusals: deque[pb.Refusal] = deque()
         self._refusals_lost = 0
         self._filled = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -48,10 +50,12 @@ class Outbox:
         """How many settlements are not delivered yet."""
         return len(self._settlements)
 
-    def settle(self, settlement: pb.SettleRequest, delivered: Delivered) -> None:
+    def settle(self, settlement: pb.SettleRequest, delivered: Delivered, *, at_once: bool = False) -> None:
         """Hand over an outcome; ``delivered`` is called once the policy server has it."""
         self._settlements.append((settlement, delivered))
         self._wake()
+        if at_once:
+            self._hurry.set()
 
     def record(self, refusal: pb.Refusal) -> None:
         """Hand over a refusal for the record."""
@@ -71,7 +75,9 @@ class Outbox:
         pause_s = _PAUSE_FIRST_S
         while True:
             await self._filled.wait()
-            await asyncio.sleep(_LINGER_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), _LINGER_S)
+            self._hurry.clear()
             try:
                 await self._deliver_settlements()
                 await self._deliver_refusals()

@@ -68,7 +68,7 @@ def denied(verdict: pb.AuthorizeResponse) -> Refused:
         retryable=cap is not None and cap.HasField("reset_time"),
         retry_after_s=_seconds_until(cap) if cap is not None and status == 429 else None,
         decided=True,
-        reason=pb.DenyReason.Name(verdict.deny_reason).removeprefix("DENY_REASON_").lower(),
+        reason=_reason_name(verdict.deny_reason),
         remaining=cap.remaining if cap is not None else None,
         currency=cap.currency_code.lower() or None if cap is not None else None,
         cap=verdict.rule if code == "spend_cap_exceeded" else None,
@@ -105,6 +105,23 @@ def in_flight_elsewhere(name: str) -> Refused:
     )
 
 
+def not_sent(verdict: pb.AuthorizeResponse, why: str) -> Refused:
+    """Return the answer for an allowed call that could not be sent."""
+    kept = (
+        "The first try of it stays as it is"
+        if verdict.duplicate
+        else "Nothing is held, and repeating it is safe"
+    )
+    return Refused(
+        503,
+        "vendor_unavailable",
+        f"The vendor can't be reached ({why}), so the call was not sent. {kept}.",
+        retryable=True,
+        decided=True,
+        authorization_id=verdict.authorization_id,
+    )
+
+
 def outcome_unknown(verdict: pb.AuthorizeResponse, why: str) -> Refused:
     """Return the answer for a call that was sent and whose outcome is not known."""
     return Refused(
@@ -131,6 +148,11 @@ def resets_at(cap: policy_pb2.CapStatus) -> str | None:
 @lru_cache(maxsize=256)
 def _rfc3339(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _reason_name(reason: int) -> str | None:
+    known = pb.DenyReason.DESCRIPTOR.values_by_number.get(reason)
+    return known.name.removeprefix("DENY_REASON_").lower() if known else None
 
 
 def _seconds_until(cap: policy_pb2.CapStatus) -> int | None:

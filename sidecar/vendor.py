@@ -85,8 +85,13 @@ class Vendor(Protocol):
     async def price(self, call: Call, fetch: Fetch) -> Money:
         """Return what ``call`` commits at most, asking the vendor; `Refused` when it stays unknown."""
 
-    def classify(self, call: Call, answer: Answer) -> Reading:
-        """Say what the vendor's answer to a changing call means."""
+    def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:
+        """Say what the vendor's answer to a changing call means.
+
+        With ``repeat``, the call was sent before under the same key and nobody
+        knows what became of it: only an answer that tells of that first try may
+        be read as failed.
+        """
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched; None when that is not known."""

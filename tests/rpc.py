@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,6 +42,16 @@ class Caller:
     def __call__(self, method: Any, request: Any, timeout: float = DEADLINE_S) -> Any:
         """Call a method and wait for its answer, or for its stream."""
         return method(request, metadata=self._metadata, timeout=timeout)
+
+    def persist(self, method: Any, request: Any) -> Any:
+        """Call a method until it answers, as a caller does whose server has too much to do."""
+        give_up_at = time.monotonic() + 30
+        while True:
+            try:
+                return self(method, request)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > give_up_at:
+                    raise
 
     def begin(self, method: Any, request: Any, timeout: float = DEADLINE_S) -> Any:
         """Call a method without waiting; the answer is in the future that is returned."""

@@ -322,11 +322,9 @@ async def test_a_rare_event_is_found_far_back(world: World) -> None:
     """A page looks at many events and says where to go on, so a rare match is found."""
     key = await world.key()
     await world.ask(key, endpoint="GET /v1/rare", run="rare")
-    names = "spendgate:{default}:audit", "spendgate:{default}:sequence"
-    async with world.redis.pipeline(transaction=False) as pipeline:
-        for n in range(3, 12_003):
-            pipeline.xadd(names[0], {"kind": "decision", "time": world.now_ms, "call": "{}"}, id=f"{n}-0")
-        await pipeline.execute()
+    other = LocalRefusal(key_id(key), CHARGES, "common", "code", 400, world.now_ms)
+    for _ in range(12):
+        await world.server.settler.record_refusals([other] * 1_000)
     wanted = AuditFilter(run_id="rare")
     found, before = await world.trail.page("default", wanted, None, 10)
     assert (found, before) == ([], 2_003)

@@ -587,6 +587,17 @@ async def test_a_total_never_resets(world: World) -> None:
     assert await world.redis.pttl(name) == -1
 
 
+async def test_a_run_is_remembered_from_its_last_call_on(world: World) -> None:
+    """A run that goes on for longer than counts are kept does not get its cap anew."""
+    key = await world.key(usd(100, Window.RUN))
+    await world.spend(key, 60, step="1")
+    (name,) = await world.redis.keys("*:count:*")
+    kept_ms = await world.redis.pttl(name)
+    world.now_ms += 10 * DAY
+    await world.spend(key, 1, step="2")
+    assert await world.redis.pttl(name) > kept_ms + 9 * DAY
+
+
 async def test_a_refused_endpoint_is_told_what_is_allowed(world: World) -> None:
     """The answer names the endpoints that the key may call, and no other refusal does."""
     key = await world.key(usd(1), allow=(CHARGES, "GET /v1/*"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
+import grpc
 import pytest
 
 from spendgate.v1 import policy_service_pb2 as pb
@@ -35,13 +37,30 @@ def admin(redis: str, processes: list[Process]) -> Iterator[Caller]:
         yield caller
 
 
-def ask_at_once(servers: list[Caller], requests: list[pb.AuthorizeRequest]) -> list[pb.AuthorizeResponse]:
-    """Send every request before any answer is read, in turn to each server."""
-    begun: list[Any] = []
+def all_at_once(servers: list[Caller], which: str, requests: list[Any]) -> list[Any]:
+    """Send every request before any answer is read, in turn to each server.
+
+    What a busy server could not answer in time is sent again, as it is, until it is answered.
+    """
+    begun: list[tuple[Caller, Any, Any, Any]] = []
     for n, request in enumerate(requests):
         server = servers[n % len(servers)]
-        begun.append(server.begin(server.policy.Authorize, request))
-    return [call.result() for call in begun]
+        method = getattr(server.policy, which)
+        begun.append((server, method, request, server.begin(method, request)))
+    answers = []
+    for server, method, request, call in begun:
+        if call.code() is grpc.StatusCode.UNAVAILABLE:
+            answers.append(server.persist(method, request))
+        else:
+            answers.append(call.result())
+    return answers
+
+
+def ask_at_once(servers: list[Caller], requests: list[pb.AuthorizeRequest]) -> list[pb.AuthorizeResponse]:
+    """Ask for every decision at once; each request has an id, so that it can be sent again."""
+    for n, request in enumerate(requests):
+        request.request_id = f"request-{n}"
+    return all_at_once(servers, "Authorize", requests)
 
 
 def test_of_fifty_large_charges_on_a_small_cap_exactly_one_is_allowed(
@@ -85,17 +104,18 @@ def test_random_amounts_never_exceed_the_cap_and_leave_no_room_unused(
 def test_batches_race_as_single_calls_do(servers: list[Caller], admin: Caller) -> None:
     """Calls that travel in batches are held one by one: the cap fits exactly as many as it fits."""
     key, key_id = make_key(admin, day_cap(1_000))
-    begun = [
-        server.begin(
-            server.policy.BatchAuthorize,
-            pb.BatchAuthorizeRequest(
-                requests=[charge(key, 7, f"run-{batch}-{where}-{n}") for n in range(20)]
-            ),
+    batches = [
+        pb.BatchAuthorizeRequest(
+            requests=[charge(key, 7, f"run-{batch}-{n}", request_id=f"{batch}-{n}") for n in range(20)]
         )
-        for batch in range(10)
-        for where, server in enumerate(servers)
+        for batch in range(20)
     ]
-    decisions = [item.response.decision for call in begun for item in call.result().results]
+    answers = all_at_once(servers, "BatchAuthorize", batches)
+    for n, (batch, answer) in enumerate(zip(batches, answers, strict=True)):
+        while any(item.HasField("error") for item in answer.results):
+            answer = servers[n % 2].persist(servers[n % 2].policy.BatchAuthorize, batch)  # noqa: PLW2901
+            answers[n] = answer
+    decisions = [item.response.decision for answer in answers for item in answer.results]
     assert decisions.count(pb.DECISION_ALLOW) == 1_000 // 7
     assert usage(admin, key_id).held == 1_000 // 7 * 7
 
@@ -118,8 +138,8 @@ def test_concurrent_settlements_of_one_hold_count_once(servers: list[Caller], ad
     report = pb.SettleRequest(
         authorization_id=answer.authorization_id, attempt=answer.attempt, outcome=pb.OUTCOME_SUCCEEDED
     )
-    begun = [server.begin(server.policy.Settle, report) for _ in range(10) for server in servers]
-    assert {call.result().state for call in begun} == {pb.HOLD_STATE_SETTLED}
+    answers = all_at_once(servers, "Settle", [report] * 20)
+    assert {answer.state for answer in answers} == {pb.HOLD_STATE_SETTLED}
     status = usage(admin, key_id)
     assert (status.settled, status.held) == (700, 0)
 
@@ -128,30 +148,26 @@ def test_releases_and_holds_race_without_losing_a_cent(servers: list[Caller], ad
     """While some calls are released and others asked for, the count is always what is held."""
     key, key_id = make_key(admin, day_cap(1_000))
     chance = random.Random(7)
-    open_holds: list[tuple[str, int, int]] = []
+    open_holds: list[tuple[pb.AuthorizeResponse, int]] = []
     for turn in range(20):
-        begun = [
-            (amount, server.begin(server.policy.Authorize, charge(key, amount, f"{turn}-{n}")))
-            for n in range(10)
-            for server in [servers[n % 2]]
-            for amount in [chance.randint(1, 200)]
-        ]
-        closing, open_holds = open_holds, []
-        closed = [
-            server.begin(
-                server.policy.Settle,
-                pb.SettleRequest(authorization_id=held, attempt=attempt, outcome=pb.OUTCOME_FAILED),
+        amounts = [chance.randint(1, 200) for _ in range(10)]
+        asked = [charge(key, amount, f"{turn}-{n}") for n, amount in enumerate(amounts)]
+        closing = [
+            pb.SettleRequest(
+                authorization_id=held.authorization_id, attempt=held.attempt, outcome=pb.OUTCOME_FAILED
             )
-            for n, (held, attempt, _) in enumerate(closing)
-            for server in [servers[n % 2]]
+            for held, _ in open_holds
         ]
-        for amount, call in begun:
-            answer = call.result()
-            if answer.decision == pb.DECISION_ALLOW:
-                open_holds.append((answer.authorization_id, answer.attempt, amount))
-        for call in closed:
-            assert call.result().state == pb.HOLD_STATE_RELEASED
-        held = sum(amount for _, _, amount in open_holds)
+        with ThreadPoolExecutor(1) as other:
+            closed = other.submit(all_at_once, servers, "Settle", closing)
+            answers = ask_at_once(servers, asked)
+            assert {answer.state for answer in closed.result()} <= {pb.HOLD_STATE_RELEASED}
+        open_holds = [
+            (answer, amount)
+            for answer, amount in zip(answers, amounts, strict=True)
+            if answer.decision == pb.DECISION_ALLOW
+        ]
+        held = sum(amount for _, amount in open_holds)
         assert held <= 1_000
         status = usage(admin, key_id)
         assert (status.settled, status.held) == (0, held)

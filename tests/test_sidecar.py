@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from spendgate.v1 import policy_pb2
 from tests.processes import temporary_folder, wait_for
 from tests.stack import CHARGE, STRIPE_KEY, Stack, cap, running_stack
 
@@ -116,7 +117,6 @@ def test_a_decline_gives_the_money_back_and_a_fresh_try_is_possible(stack: Stack
     agent = stack.agent(key, "run-1")
     declined = agent.post("/charges", data={**CHARGE, "source": "tok_chargeDeclined"})
     assert (declined.status_code, error(declined)["code"]) == (402, "card_declined")
-    stack.settled(key, 0)
     assert agent.post("/charges", data=CHARGE).status_code == 200
     first, second = (post["idempotency_key"] for post in stack.simulator.posts())
     assert (first[-2:], second[-2:]) == ("~1", "~2")
@@ -312,6 +312,7 @@ _STRANGE_FORMS = {
     "repeated amount": ("/charges", "amount=100&amount=999999&currency=usd", {}),
     "repeated amount, escaped": ("/charges", "amount=100&%61mount=999999&currency=usd", {}),
     "amount as a list": ("/charges", "amount[]=100&currency=usd", {}),
+    "amount as a list, where it is optional": ("/payment_intents/pi_1", "amount[]=100", {}),
     "amount as value and group": ("/charges", "amount=100&amount[0]=5&currency=usd", {}),
     "API key as a field": ("/charges", "amount=100&currency=usd&key=sk_test_1", {}),
     "account as a field": ("/charges", "amount=100&currency=usd&_stripe_account=acct_1", {}),
@@ -398,6 +399,61 @@ def test_a_lost_reply_is_unknown_and_a_repeat_finds_the_first_charge(stack: Stac
     assert again.headers["spendgate-duplicate"] == "true"
     assert len(stack.simulator.executed("/v1/charges")) == 1
     stack.settled(key, 1900)
+
+
+_SAYS_NOTHING = [("error_before", {"status": 429}), ("error_before", {"status": 401}), ("refuse", {})]
+
+
+@pytest.mark.parametrize(("fault", "how"), _SAYS_NOTHING)
+def test_a_repeat_that_is_turned_away_does_not_release_the_first(
+    stack: Stack, fault: str, how: dict[str, Any]
+) -> None:
+    """Lost reply, then a repeat that never reaches Stripe's memory of keys: held on, and still one charge."""
+    key = stack.key()
+    agent = stack.agent(key, "run-1")
+    stack.simulator.fault("drop_reply")
+    assert agent.post("/charges", data=CHARGE).status_code == 504
+    wait_for(lambda: stack.events(key, kind="AUDIT_EVENT_KIND_SETTLEMENT"), "the outcome is on record")
+    stack.simulator.fault(fault, **how)
+    assert agent.post("/charges", data=CHARGE).status_code >= 400
+    assert agent.post("/charges", data=CHARGE).status_code == 200
+    assert len(stack.simulator.executed()) == 1
+    assert {post["idempotency_key"][-2:] for post in stack.simulator.posts()} == {"~1"}
+    stack.settled(key, 1900)
+
+
+def test_a_repeat_that_can_not_be_sent_does_not_release_the_first() -> None:
+    """Lost reply, then no connection at all: the money stays held, and a later repeat finds the charge."""
+    with temporary_folder() as folder, running_stack(folder, sidecars=2) as stack:
+        key = stack.key()
+        stack.simulator.fault("drop_reply")
+        assert stack.agent(key, "run-1").post("/charges", data=CHARGE).status_code == 504
+        wait_for(lambda: stack.events(key, kind="AUDIT_EVENT_KIND_SETTLEMENT"), "the outcome is on record")
+        lonely = stack.sidecars[1]
+        lonely.stop()
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            lonely.env["SPENDGATE_STRIPE_API_BASE"] = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        lonely.log_path.unlink()
+        lonely.start()
+        answer = stack.agent(key, "run-1", sidecar=1).post("/charges", data=CHARGE)
+        assert (answer.status_code, error(answer)["code"]) == (503, "vendor_unavailable")
+        lonely.stop()
+        assert stack.usage(key).held == 1900
+        assert stack.agent(key, "run-1").post("/charges", data=CHARGE).status_code == 200
+        assert len(stack.simulator.executed()) == 1
+        stack.settled(key, 1900)
+
+
+def test_a_parameter_rule_sees_every_part_of_a_parameter(stack: Stack) -> None:
+    """A forbidden parameter is refused however it is written, also where its value is private."""
+    rules = [
+        policy_pb2.ParameterRule(parameter=name) for name in ("destination", "payment_method_data", "tags[]")
+    ]
+    agent = stack.agent(stack.key(parameter_rules=rules), "run-1")
+    for more in ("destination[account]", "destination", "payment_method_data[type]", "tags[]", "tags[0]"):
+        answer = agent.post("/charges", data={**CHARGE, more: "x"})
+        assert (answer.status_code, error(answer)["code"]) == (403, "parameter_not_allowed")
+    assert stack.simulator.posts() == []
 
 
 def test_a_stored_500_is_replayed_and_never_tried_under_another_key(stack: Stack) -> None:

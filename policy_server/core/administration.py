@@ -124,8 +124,8 @@ class Administration:
 
     async def freeze(self, account: str, reason: str) -> AccountRecord:
         """Refuse every call of the account from the next one on."""
-        if not reason or len(reason) > 256:
-            raise FieldInvalid("reason", "must say in 1 to 256 characters why the account is frozen")
+        if not reason or len(reason.encode()) > 256:
+            raise FieldInvalid("reason", "must say in 1 to 256 bytes why the account is frozen")
         return await self._change_account(
             account, lambda old: replace(old, freeze_reason=reason), f"froze the account: {reason}"
         )

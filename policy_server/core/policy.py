@@ -120,9 +120,14 @@ class ParameterRule:
         _patterns(self.endpoints)
 
     def broken_by(self, parameters: Mapping[str, str]) -> bool:
-        """Tell whether a call with these parameters is refused."""
-        value = parameters.get(self.parameter)
-        return self.required if value is None else value not in self.one_of
+        """Tell whether a call with these parameters is refused.
+
+        The rule is for the parameter and for everything inside it: one on
+        ``destination`` also sees ``destination[account]``.
+        """
+        name = self.parameter.removesuffix("[]")
+        values = [value for key, value in parameters.items() if key == name or key.startswith(f"{name}[")]
+        return any(value not in self.one_of for value in values) or (self.required and not values)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from policy_server.core.errors import SpendgateError, StoreUnavailable
 
@@ -62,8 +64,9 @@ async def check_durable(client: redis.asyncio.Redis, *, allow_volatile: bool) ->
     try:
         info = await client.info("server")
         settings: dict[str | None, str | None] = {}
-        for name in _WANTED:  # Redis 6 takes one name at a time
-            settings |= await client.config_get(name)
+        with contextlib.suppress(ResponseError):  # not allowed to ask: nothing is known to be right
+            for name in _WANTED:  # Redis 6 takes one name at a time
+                settings |= await client.config_get(name)
     except RedisError as error:
         raise StoreUnavailable(
             f"Redis does not answer ({error}); check SPENDGATE_REDIS_URL and that the server runs"

@@ -44,7 +44,9 @@ _PASSED_BACK = frozenset(
 )
 _FOR_OTHERS = (b"stripe-account", b"stripe-context")
 _PRIVATE = ("card", "bank_account", "source[", "payment_method_data", "number", "cvc")
-"""What parameters begin with that the policy does not get to see."""
+"""What the names of parameters begin with whose values the policy does not get to see."""
+
+_HIDDEN = "(hidden)"
 
 _OBJECT_PATHS = {
     "ch": "/v1/charges/",
@@ -101,7 +103,7 @@ class Stripe:
                 "amount_unknown",
                 f"The object that the call is about can't be read at Stripe (status {answer.status}), so its "
                 "amount is not known and the call was not sent.",
-                retryable=answer.status >= 500,
+                retryable=answer.status == 429 or answer.status >= 500,
             )
         source = _json(answer)
         given = call.parameters.get(asked.amount)
@@ -116,7 +118,7 @@ class Stripe:
             raise Refused(400, "amount_unknown", "There is nothing left that this call could move.")
         return Money(total, currency)
 
-    def classify(self, call: Call, answer: Answer) -> Reading:
+    def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:
         """Say what Stripe's answer means for the money."""
         if 200 <= answer.status < 300:
             return self._classify_success(call, answer)
@@ -124,6 +126,10 @@ class Stripe:
         kind = error.get("type") if isinstance(error, Mapping) else None
         if answer.status == 409 or answer.status >= 500 or answer.status < 400 or kind == "idempotency_error":
             # An equal call is under way, or Stripe can't say: the money may have moved.
+            return Unclear()
+        if repeat and answer.status != 402 and answer.header(b"idempotent-replayed") != "true":
+            # A limit, a key or a check that stands before the memory of keys: it
+            # says nothing of the first try. A decline under the key is that try.
             return Unclear()
         return Failed()
 
@@ -206,7 +212,7 @@ class Stripe:
             moves_money=moves,
             forward=Forward(request.method, target, _headers(request, form=request.method == "POST"), body),
             fingerprint=_fingerprint(request.method, request.path, pairs),
-            parameters={key: value for key, value in pairs if not key.startswith(_PRIVATE)},
+            parameters=_visible(pairs),
             money=money,
             object_id=object_id if endpoint.step else "",
             given_key=given_key,
@@ -247,6 +253,15 @@ def _parameters(request: Request) -> forms.Pairs:
     return forms.parse(request.body)
 
 
+def _visible(pairs: forms.Pairs) -> dict[str, str]:
+    """Return what the policy may see: every name, elements of lists numbered, private values hidden."""
+    visible: dict[str, str] = {}
+    for number, (key, value) in enumerate(pairs):
+        name = f"{key[:-1]}{number}]" if key.endswith("[]") else key
+        visible[name] = _HIDDEN if key.startswith(_PRIVATE) else value
+    return visible
+
+
 def _refuse_unpriced(endpoint: Endpoint, named: Mapping[str, str]) -> None:
     for name in endpoint.refused:
         if any(key == name or key.startswith(f"{name}[") for key in named):
@@ -261,9 +276,9 @@ def _refuse_unpriced(endpoint: Endpoint, named: Mapping[str, str]) -> None:
 def _money(endpoint: Endpoint, named: Mapping[str, str]) -> tuple[Money | None, bool]:
     """Return the amount, when the request says it, and whether the call moves money."""
     rule = endpoint.money
+    given = _integer(rule.amount, named) if rule else None
     if rule is None or (endpoint.when and endpoint.when not in named):
         return None, False
-    given = _integer(rule.amount, named)
     if isinstance(rule, Asked):
         return None, True
     if given is None:
