@@ -35,6 +35,10 @@ bench: $(READY) ## Measure the whole path beside a bare proxy.
 generate: $(PROTOS_READY) ## Write the Python code of the contract.
 	@protos/generate.sh $(CURDIR)/$(PROTO_VENV) $(CURDIR)/clients/python/src
 
+.PHONY: release-contract
+release-contract: $(READY) ## Keep the contract as it is for the check on breaking changes.
+	@$(BIN)/buf build -o protos/released.binpb
+
 .PHONY: setup
 setup: $(READY) $(PROTOS_READY) ## Only set up.
 
