@@ -29,14 +29,14 @@ _STEP_HEADER = b"spendgate-step"
 _LEADING_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _KEY_ID = re.compile(r"vk_([a-z2-7]{12})_")
 _NAME_BYTES_MAX = 128
-_RELEASE_S = 0.5
-"""How long the answer to a call that failed waits until its hold is released."""
+_SETTLE_S = 0.5
+"""How long an answer waits until its outcome is counted, where a next call needs that."""
 
 
 class _Sent:
     """A call that was sent to the vendor: its answer, its outcome and whether that has arrived."""
 
-    __slots__ = ("answer", "settled", "settlement")
+    __slots__ = ("answer", "next_waits", "settled", "settlement")
 
     def __init__(self, verdict: pb.AuthorizeResponse) -> None:
         loop = asyncio.get_running_loop()
@@ -46,7 +46,10 @@ class _Sent:
             authorization_id=verdict.authorization_id,
             attempt=verdict.attempt,
             outcome=pb.OUTCOME_UNKNOWN,
+            stale=verdict.duplicate,
         )
+        self.next_waits = False
+        """Whether a next call needs this outcome to be counted first."""
 
     @property
     def ended_unknown(self) -> bool:
@@ -188,7 +191,7 @@ class Gate:
         sent = _Sent(verdict)
         self._in_flight[verdict.authorization_id] = sent
         try:
-            answer = await self._send(call, verdict, sent.settlement)
+            answer = await self._send(call, verdict, sent)
             sent.answer.set_result(answer)
             return answer
         except Exception as error:
@@ -196,13 +199,14 @@ class Gate:
             sent.answer.exception()  # taken note of, so that nobody has to join it
             raise
         finally:
-            released = sent.settlement.outcome == pb.OUTCOME_FAILED
-            self._outbox.settle(sent.settlement, lambda: self._forget(sent), at_once=released)
-            if released:
-                # A fresh try may follow at once, and needs to find what was held given back.
-                await asyncio.wait([sent.settled], timeout=_RELEASE_S)
+            self._outbox.settle(sent.settlement, lambda: self._forget(sent), at_once=sent.next_waits)
+            if sent.next_waits:
+                await asyncio.wait([sent.settled], timeout=_SETTLE_S)
 
-    async def _send(self, call: Call, verdict: pb.AuthorizeResponse, settlement: pb.SettleRequest) -> Answer:
+    async def _send(self, call: Call, verdict: pb.AuthorizeResponse, sent: _Sent) -> Answer:
+        settlement = sent.settlement
+        # Steps on one object follow each other; so does a fresh try after a release.
+        sent.next_waits = bool(call.object_id)
         headers = {**call.forward.headers, "Idempotency-Key": verdict.upstream_idempotency_key}
         begun = time.monotonic()
         try:
@@ -210,12 +214,17 @@ class Gate:
         except NotSent as error:
             if not verdict.duplicate:
                 settlement.outcome = pb.OUTCOME_FAILED
+                sent.next_waits = True
             raise refusals.not_sent(verdict, str(error)) from None
         except NoAnswer as error:
             raise refusals.outcome_unknown(verdict, str(error)) from None
         finally:
             settlement.latency.FromNanoseconds(int((time.monotonic() - begun) * 1e9))
-        _fill(settlement, self._vendor.classify(call, answer, repeat=verdict.duplicate), answer)
+        reading = self._vendor.classify(call, answer, repeat=verdict.duplicate)
+        sent.next_waits |= isinstance(reading, Failed) or (
+            isinstance(reading, Succeeded) and reading.steps_follow
+        )
+        _fill(settlement, reading, answer)
         return self._vendor.pass_back(answer)
 
     def _forget(self, sent: _Sent) -> None:

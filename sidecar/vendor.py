@@ -55,6 +55,8 @@ class Succeeded:
     money: Money | None = None
     """What the object commits now; None when the call moves no money."""
     object_id: str = ""
+    steps_follow: bool = False
+    """Whether later calls may change what the object commits."""
 
 
 @dataclass(frozen=True, slots=True)

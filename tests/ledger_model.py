@@ -47,6 +47,10 @@ class Exposure:
 
     total: int = 0
     bookings: list[tuple[int, list[Counter]]] = field(default_factory=list)
+    open: int = 0
+    """How many steps of the object are under way."""
+    contended: bool = False
+    """Whether several were at once, so that nobody knows which the vendor did last."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,10 @@ class LedgerModel:
             held_at=now,
             deadline=now + self.hold_ttl_ms,
         )
+        if object_id:
+            exposure = self.exposures.setdefault(object_id, Exposure())
+            exposure.open += 1
+            exposure.contended |= exposure.open > 1
         return Decision(True, attempt=attempt + 1, object_id=object_id)
 
     def _repeat(self, now: int, known: Hold) -> Decision:
@@ -139,23 +147,38 @@ class LedgerModel:
         if after != "unknown" and not was_released:
             for counter in hold.counters:
                 self.count(counter).held -= hold.amount
-        if after == "settled":
-            exposure = self._exposure(object_id)
-            if amount is None:
-                base = exposure.total if object_id and object_id == hold.object_id else 0
-                amount = base + hold.amount
-            counted = self._bring_to(exposure, amount, hold.counters)
-            hold.overrun = counted > hold.amount or was_released
-            if hold.overrun:
-                for counter in hold.counters:
-                    above = counted - (0 if was_released else hold.amount)
-                    self.excess[counter] = self.excess.get(counter, 0) + max(0, above)
-            if object_id:
-                self.exposures[object_id] = exposure
-        else:
-            hold.overrun = False
-        hold.state, hold.object_id = after, object_id
+        hold.overrun = after == "settled" and self._settle(hold, amount, object_id)
+        if after != "unknown":
+            if hold.object_id and not was_released:
+                self._close_step(hold.object_id)
+            hold.object_id = object_id
+        hold.state = after
         return hold.state, hold.overrun
+
+    def _settle(self, hold: Hold, amount: int | None, object_id: str) -> bool:
+        """Count what the object commits now; return whether that is more than was held."""
+        was_released = hold.state == "released"
+        exposure = self._exposure(object_id)
+        if amount is None:
+            base = exposure.total if object_id and object_id == hold.object_id else 0
+            amount = base + hold.amount
+        others = exposure.open - (1 if object_id == hold.object_id and not was_released else 0)
+        if exposure.contended or others > 0:
+            amount = max(amount, exposure.total)
+        counted = self._bring_to(exposure, amount, hold.counters)
+        if object_id:
+            self.exposures[object_id] = exposure
+        if counted > hold.amount or was_released:
+            for counter in hold.counters:
+                above = counted - (0 if was_released else hold.amount)
+                self.excess[counter] = self.excess.get(counter, 0) + max(0, above)
+            return True
+        return False
+
+    def _close_step(self, object_id: str) -> None:
+        step = self.exposures[object_id]
+        step.open -= 1
+        step.contended &= step.open > 0
 
     def _bring_to(self, exposure: Exposure, total: int, counters: list[Counter]) -> int:
         """Count what is above the exposure, or give back what is below; return what was counted."""

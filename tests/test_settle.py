@@ -387,3 +387,28 @@ async def test_a_step_settled_in_a_later_window_counts_in_its_own(world: World) 
     world.now_ms -= 1
     assert await world.count(key) == (1500, 0)
     assert (await world.ask(key, 500, "rest", CHARGES)).allowed
+
+
+async def test_an_answer_that_may_be_old_never_lowers_what_an_object_commits(world: World) -> None:
+    """A replay tells of an earlier time: what a later step has raised stays counted."""
+    key = await world.key(usd(5000))
+    made = await world.ask(key, 100, endpoint=INTENTS)
+    await world.settle(made, outcome=Outcome.UNKNOWN)
+    raised = await world.ask(key, 1000, object_id="pi_1", endpoint=f"{INTENTS}/{{intent}}")
+    await world.settle(raised, 1000, object_id="pi_1")
+    await world.settle(made, 100, object_id="pi_1", stale=True)
+    assert await world.count(key) == (1000, 0)
+
+
+async def test_of_two_steps_under_way_at_once_none_lowers_what_the_object_commits(world: World) -> None:
+    """Nobody knows which the vendor did last, so the higher total stays counted until a later step."""
+    key = await world.key(usd(5000))
+    update = f"{INTENTS}/{{intent}}"
+    up = await world.ask(key, 2000, object_id="pi_1", endpoint=update, step="up")
+    down = await world.ask(key, 100, object_id="pi_1", endpoint=update, step="down")
+    await world.settle(up, 2000, object_id="pi_1")
+    await world.settle(down, 100, object_id="pi_1")
+    assert await world.count(key) == (2000, 0)
+    alone = await world.ask(key, 100, object_id="pi_1", endpoint=update, step="alone")
+    await world.settle(alone, 100, object_id="pi_1")
+    assert await world.count(key) == (100, 0)

@@ -161,6 +161,19 @@ def test_an_intent_counts_once_over_all_its_steps(stack: Stack) -> None:
     assert stack.simulator.money["captured"] == 600
 
 
+def test_steps_may_follow_each_other_at_once(stack: Stack) -> None:
+    """Create, confirm and capture without a pause, under a cap that has room for the intent once."""
+    key = stack.key(caps=[cap(1000)])
+    agent = stack.agent(key, "run-1")
+    form = {"amount": "1000", "currency": "usd", "capture_method": "manual", "payment_method": "pm_card_visa"}
+    intent = agent.post("/payment_intents", data=form).json()["id"]
+    assert agent.post(f"/payment_intents/{intent}/confirm").status_code == 200
+    captured = agent.post(f"/payment_intents/{intent}/capture", data={"amount_to_capture": "600"})
+    assert captured.json()["amount_received"] == 600
+    assert agent.post("/charges", data={**CHARGE, "amount": "400"}).status_code == 200
+    stack.settled(key, 1000)
+
+
 def test_raising_an_intent_after_its_check_is_not_free(stack: Stack) -> None:
     """An update above what was counted holds the difference, and is refused over the cap."""
     key = stack.key()

@@ -161,6 +161,8 @@ class Settlement:
     vendor_request_id: str = ""
     http_status: int = 0
     latency_ms: int = 0
+    stale: bool = False
+    """The answer may tell of an earlier time; it never lowers what the object commits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,7 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
         vendor_request_id=_short("vendor_request_id", message.vendor_request_id, _NAMES_MAX),
         http_status=message.http_status,
         latency_ms=_milliseconds("latency", message.latency) if message.HasField("latency") else 0,
+        stale=message.stale,
     )
 
 

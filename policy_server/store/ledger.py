@@ -163,6 +163,7 @@ class RedisLedger:
             "attempt": settlement.attempt,
             "outcome": settlement.outcome,
             "object_id": settlement.object_id,
+            "stale": settlement.stale,
             "exposure_prefix": names.exposure(vault_key_id_of(settlement.authorization_id), ""),
             "retention_ms": self._retention_ms,
             "vendor_request_id": settlement.vendor_request_id,

@@ -187,6 +187,13 @@ def committed(answer: Object) -> Money | None:
     return Money(read(answer), currency.upper())
 
 
+def is_final(answer: Object) -> bool:
+    """Tell whether no later call can change what the object commits."""
+    if answer.get("object") == "payment_intent":
+        return answer.get("status") in {"succeeded", "canceled"}
+    return answer.get("object") != "charge" or bool(answer.get("captured"))
+
+
 def _committed_by_charge(charge: Object) -> int:
     if charge.get("status") == "failed":
         return 0

@@ -17,6 +17,7 @@ from sidecar.stripe.endpoints import (
     Endpoint,
     EndpointTable,
     committed,
+    is_final,
     is_plain,
 )
 from sidecar.vendor import Call, Failed, Fetch, Money, Reading, Succeeded, Unclear
@@ -232,7 +233,9 @@ class Stripe:
             except (KeyError, TypeError, ValueError):
                 money = None
         # A success that can't be read keeps what was held: all of it may have moved.
-        return Succeeded(money=money, object_id=object_id if money else call.object_id)
+        return Succeeded(
+            money=money, object_id=object_id if money else call.object_id, steps_follow=not is_final(body)
+        )
 
 
 def _parameters(request: Request) -> forms.Pairs:

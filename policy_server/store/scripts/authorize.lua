@@ -152,6 +152,15 @@ end
 if not q.effect then
   return decided(true)
 end
+if q.object_id ~= '' then
+  -- Two steps under way on one object: nobody knows which the vendor did last.
+  local open = redis.call('HINCRBY', exposure, 'open', '1')
+  if open > 1 then
+    redis.call('HSET', exposure, 'contended', '1')
+  elseif not x.open then
+    redis.call('PEXPIREAT', exposure, text(now + q.retention_ms))
+  end
+end
 
 attempt = attempt + 1
 local deadline = now + q.hold_ttl_ms

@@ -49,15 +49,30 @@ local function give_back(bookings, surplus)
   end
 end
 
--- Brings exposure and counters to `total`; returns whether that is more than
--- was held, and what this hold settles.
+-- Ends this step of the object that the call named.
+local function close_step()
+  local step = s.exposure_prefix .. h.object_id
+  if h.object_id ~= '' and h.state ~= 'released' and redis.call('HINCRBY', step, 'open', '-1') <= 0 then
+    redis.call('HSET', step, 'open', '0', 'contended', '')
+  end
+end
+
+-- Brings exposure and counters to `total`, but never below while it is not sure
+-- that this outcome is the object's last: when it is a replay, or other steps
+-- were under way. Returns what the object commits, and whether it is more than
+-- was held.
 local function settle_at(total, object)
   local exposure = s.exposure_prefix .. object
   local x = object ~= '' and read(exposure) or {}
+  local others = tonumber(x.open or 0) - (object == h.object_id and h.state ~= 'released' and 1 or 0)
+  local may_lower = not s.stale and x.contended ~= '1' and others <= 0
   if x.currency and x.currency ~= h.currency then
     x = {}
   end
   local before = tonumber(x.total or 0)
+  if not may_lower then
+    total = math.max(total, before)
+  end
   local bookings = x.bookings and cjson.decode(x.bookings) or {}
   local own = math.max(0, total - before)
   if own > 0 then
@@ -72,7 +87,7 @@ local function settle_at(total, object)
       redis.call('PEXPIREAT', exposure, text(now + s.retention_ms))
     end
   end
-  return own > held
+  return total, own > held
 end
 
 local object = s.object_id ~= '' and s.object_id or h.object_id
@@ -94,7 +109,8 @@ if after == 'settled' then
       and tonumber(redis.call('HGET', s.exposure_prefix .. object, 'total') or 0) or 0
     total = x + held
   end
-  overrun = settle_at(total, object) or h.state == 'released'
+  total, overrun = settle_at(total, object)
+  overrun = overrun or h.state == 'released'
   if s.amount and s.currency ~= h.currency and tonumber(s.amount) > 0 then
     -- No cap of this hold counts that currency: people must look at it.
     overrun, reason = true, 'currency_not_held'
@@ -102,7 +118,11 @@ if after == 'settled' then
   settled_amount = text(total)
 end
 
-redis.call('HSET', hold, 'state', after, 'object_id', object, 'overrun', overrun and '1' or '')
+if after ~= 'unknown' then
+  close_step()
+end
+redis.call('HSET', hold, 'state', after, 'object_id', after == 'unknown' and h.object_id or object,
+  'overrun', overrun and '1' or '')
 record(stream, sequence, now, 'settlement', h.call, {
   'state', after, 'reason', reason, 'settled_amount', settled_amount, 'settled_currency', h.currency,
   'overrun', overrun and '1' or '', 'attempt', h.attempt, 'object_id', object,

@@ -192,7 +192,7 @@ class ItemError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class SettleRequest(_message.Message):
-    __slots__ = ("authorization_id", "attempt", "outcome", "amount", "object_id", "vendor_request_id", "http_status", "latency")
+    __slots__ = ("authorization_id", "attempt", "outcome", "amount", "object_id", "vendor_request_id", "http_status", "latency", "stale")
     AUTHORIZATION_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +201,7 @@ class SettleRequest(_message.Message):
     VENDOR_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
     LATENCY_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     authorization_id: str
     attempt: int
     outcome: Outcome
@@ -209,7 +210,8 @@ class SettleRequest(_message.Message):
     vendor_request_id: str
     http_status: int
     latency: _duration_pb2.Duration
-    def __init__(self, authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    stale: bool
+    def __init__(self, authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stale: bool = ...) -> None: ...
 
 class SettleResponse(_message.Message):
     __slots__ = ("state", "overrun")
