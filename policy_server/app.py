@@ -98,11 +98,13 @@ class PolicyServer:
         await server.start()
         await self._set_serving(True)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
-        tasks = [asyncio.create_task(self._expire_holds()), asyncio.create_task(self._watch_store())]
+        tasks = [asyncio.create_task(self._expire_holds(stop)), asyncio.create_task(self._watch_store(stop))]
         try:
             await stop.wait()
         finally:
             log.info("policy server stops; calls under way have %s s", settings.drain_s)
+            # Cancelling alone is not enough: redis-py may swallow it in the middle of a command.
+            stop.set()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -154,8 +156,8 @@ class PolicyServer:
             )
         return port
 
-    async def _expire_holds(self) -> None:
-        while True:
+    async def _expire_holds(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
             await asyncio.sleep(_EXPIRE_EVERY_S)
             try:
                 marked = await self._settler.expire_holds()
@@ -165,9 +167,9 @@ class PolicyServer:
             if marked:
                 log.warning("%s holds passed their deadline and are unknown now; they keep counting", marked)
 
-    async def _watch_store(self) -> None:
+    async def _watch_store(self, stop: asyncio.Event) -> None:
         serving = True
-        while True:
+        while not stop.is_set():
             await asyncio.sleep(_CHECK_STORE_EVERY_S)
             answers = await _answers(self._redis)
             if answers != serving:
