@@ -20,7 +20,12 @@ def read_or_make(path: Path) -> SecretStr:
 
     Raises `TokenFileUnsafe` when others can read the file or it is empty.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise TokenFileUnsafe(
+            f"tokens can't be kept in {path.parent} ({error.strerror}); choose another --data-dir"
+        ) from None
     # Written aside and linked, so that no reader ever sees a file without its token.
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

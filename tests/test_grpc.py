@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
 import socket
 import stat
@@ -17,7 +19,11 @@ import redis as redis_client
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from pydantic import SecretStr
 
+from policy_server import app
+from policy_server.core.settler import Settler
+from policy_server.settings import PolicyServerSettings
 from spendgate.v1 import account_service_pb2 as accounts
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import audit_service_pb2 as audit
@@ -695,6 +701,30 @@ def test_a_stop_loses_no_answer(own_redis: Process, lone: Process) -> None:
         (counter,) = client.keys("*:count:*")
         assert client.hget(counter, "held") == str(told).encode()
     assert key_id in counter.decode()
+
+
+async def test_a_command_that_swallows_its_cancellation_does_not_keep_a_server_from_stopping(
+    redis: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py may go on when it is cancelled; the server ends all the same."""
+    under_way = asyncio.Event()
+
+    async def stubborn(_: Settler) -> int:
+        swallowed = () if under_way.is_set() else (asyncio.CancelledError,)
+        under_way.set()
+        with contextlib.suppress(*swallowed):
+            await asyncio.sleep(3600)
+        return 0
+
+    monkeypatch.setattr(Settler, "expire_holds", stubborn)
+    monkeypatch.setattr(app, "_EXPIRE_EVERY_S", 0)
+    stop = asyncio.Event()
+    settings = PolicyServerSettings(redis_url=SecretStr(redis), data_dir=folder, policy_port=0)
+    running = asyncio.create_task(app.PolicyServer(settings).run(stop))
+    await under_way.wait()
+    stop.set()
+    async with asyncio.timeout(30):
+        await running
 
 
 def test_a_watcher_does_not_keep_a_server_from_stopping(redis: str, folder: Path) -> None:

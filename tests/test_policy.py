@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -356,7 +357,7 @@ _CAPS = st.builds(
 )
 _POLICIES = st.builds(
     Policy,
-    allow=st.lists(_PATTERNS, min_size=1, max_size=4).map(tuple),
+    allow=st.lists(_PATTERNS, min_size=1, max_size=4).map(lambda allow: (*allow, "* /v1/*")),
     caps=st.lists(_CAPS, max_size=5, unique_by=lambda cap: cap.id).map(tuple),
     currencies=st.lists(st.sampled_from(["USD", "EUR"]), unique=True).map(tuple),
     parameter_rules=st.lists(
@@ -386,3 +387,24 @@ def test_a_policy_survives_the_store_and_the_wire(policy: Policy) -> None:
         convert.policy(type(convert.vault_key(record, VaultKeyState.ACTIVE)).FromString(sent).policy)
         == policy
     )
+
+
+@pytest.mark.parametrize(
+    ("allow", "limited", "fits"),
+    [
+        ("POST /v1/charges", "POST /v1/charges", True),
+        ("POST /v1/charges", "POST /v1/charge", False),
+        ("POST /v1/*", "POST /v1/charges/{charge}/capture", True),
+        ("GET /v1/*", "POST /v1/charges", False),
+        ("POST /v1/charges/{charge}/capture", "* /v1/*", True),
+        ("POST /v1/charges", "POST /v1/charges/{charge}", False),
+    ],
+)
+def test_a_limit_on_what_nothing_allows_is_refused(allow: str, limited: str, fits: bool) -> None:
+    """A typo in the endpoints of a cap or a rule is told, and never switches the limit off."""
+    for limits in (
+        {"caps": (usd(1, endpoints=(limited,)),)},
+        {"parameter_rules": (ParameterRule("x", endpoints=(limited,)),)},
+    ):
+        with nullcontext() if fits else pytest.raises(FieldInvalid, match="nothing in allow permits"):
+            Policy(allow=(allow,), **limits)  # type: ignore[arg-type]

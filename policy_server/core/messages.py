@@ -58,7 +58,7 @@ def _currency_not_allowed(question: Question) -> str:
 
 def _cap_exceeded(question: Question, verdict: Verdict) -> str:
     amount = question.call.amount
-    asked = f"{amount.minor_units} {amount.currency} (smallest units)" if amount else "This call"
+    asked = f"{amount.minor_units} (in the smallest unit of {amount.currency})" if amount else "This call"
     status = next((one for one in verdict.caps if one.cap == verdict.rule.partition(": ")[2]), None) or next(
         (one for one in verdict.caps if one.cap == verdict.rule), None
     )
@@ -72,4 +72,6 @@ def _reset(status: CapStatus) -> str:
     if status.resets_at_ms is None:
         return "It does not reset; ask for less, or ask the operator for more."
     moment = datetime.fromtimestamp(status.resets_at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"It resets at {moment}; until then only less can help."
+    if status.remaining == 0:
+        return f"It resets at {moment}; nothing more is possible before."
+    return f"It resets at {moment}; before, only less can help."

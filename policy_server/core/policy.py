@@ -67,6 +67,13 @@ class EndpointPattern:
         """Tell whether ``endpoint``, such as ``POST /v1/charges``, is one of them."""
         return self._regex.fullmatch(endpoint) is not None
 
+    def overlaps(self, other: EndpointPattern) -> bool:
+        """Tell whether some endpoint is one of both."""
+        method, path = self.text.split(" ")
+        other_method, other_path = other.text.split(" ")
+        same_method = method == other_method or "*" in {method, other_method}
+        return same_method and _paths_overlap(path[1:].split("/"), other_path[1:].split("/"))
+
 
 @dataclass(frozen=True)
 class Cap:
@@ -160,6 +167,10 @@ class Policy:
         for budget in self.budgets:
             check_name("budgets", budget)
         check_caps(self.caps)
+        for cap in self.caps:
+            _refuse_idle("caps.endpoints", cap.endpoints, self.allow)
+        for rule in self.parameter_rules:
+            _refuse_idle("parameter_rules.endpoints", rule.endpoints, self.allow)
 
     def to_json(self) -> str:
         """Write the policy as the store keeps it."""
@@ -293,6 +304,28 @@ def check_name(field_name: str, name: str) -> None:
 
 def _patterns(texts: Iterable[str]) -> list[EndpointPattern]:
     return [EndpointPattern(text) for text in texts]
+
+
+def _paths_overlap(ours: list[str], theirs: list[str]) -> bool:
+    for position, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
+        open_ended = (mine == "*" and position == len(ours) - 1) or (
+            other == "*" and position == len(theirs) - 1
+        )
+        if open_ended:
+            return True
+        if mine != other and not mine.startswith(("*", "{")) and not other.startswith(("*", "{")):
+            return False
+    return len(ours) == len(theirs)
+
+
+def _refuse_idle(what: str, endpoints: tuple[str, ...], allow: tuple[str, ...]) -> None:
+    """Refuse a limit on endpoints that the policy does not allow: a typo there would switch it off."""
+    allowed = _patterns(allow)
+    for pattern in _patterns(endpoints):
+        if not any(pattern.overlaps(one) for one in allowed):
+            raise FieldInvalid(
+                what, f"names {pattern.text!r}, which nothing in allow permits; correct one of the two"
+            )
 
 
 def _applies(patterns: list[EndpointPattern], endpoint: str) -> bool:

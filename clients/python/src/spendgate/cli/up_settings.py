@@ -86,7 +86,7 @@ class UpSettings(OperatorSettings):
     def upstream_text(self) -> str:
         """Return what stands at the other end, for people; never the key."""
         if self.stripe_secret_key is None:
-            return "Stripe simulator: no money moves"
+            return "Stripe simulator: no money moves, and it forgets when it stops"
         mode = "test mode" if self.moves_no_money else "real money"
         return f"Stripe, {mode}{f', at {self.stripe_api_base}' if self.stripe_api_base else ''}"
 
