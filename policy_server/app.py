@@ -109,6 +109,7 @@ class PolicyServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._health.enter_graceful_shutdown()
+            self._policy.end_streams()
             await server.stop(settings.drain_s)
             await self._redis.aclose()
             await self._watcher.aclose()

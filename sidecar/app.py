@@ -22,6 +22,7 @@ from sidecar.exchange import Answer, Request
 from sidecar.gate import Gate
 from sidecar.outbox import Outbox
 from sidecar.policy_link import PolicyLink
+from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
 from sidecar.upstream import Upstream
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_READY_S = 0.45
 
 
 class CannotStart(Exception):
@@ -133,8 +132,8 @@ class Sidecar:
         self._upstream = Upstream(
             settings.stripe_api_base, settings.stripe_secret_key, timeout_s=settings.stripe_timeout_s
         )
-        decisions = Decisions(self._policy, timeout_s=settings.decision_timeout_ms / 1000)
-        self._gate = Gate(Stripe(), decisions, self._outbox, self._upstream)
+        self._decisions = Decisions(self._policy, timeout_s=settings.decision_timeout_ms / 1000)
+        self._gate = Gate(Stripe(), self._decisions, self._outbox, self._upstream)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then let calls and settlements under way finish."""
@@ -194,15 +193,10 @@ class Sidecar:
         """Return what keeps the sidecar from doing its work; a decision that counts nothing shows it."""
         question = pb.AuthorizeRequest(vault_key="ready?", endpoint="GET /readyz", validate_only=True)
         try:
-            reply = await self._policy.batch_authorize(
-                pb.BatchAuthorizeRequest(requests=[question]), timeout_s=_READY_S
-            )
-        except grpc.aio.AioRpcError as error:
-            return [
-                f"the policy server at {self._settings.policy_address} answers {error.code().name}: "
-                f"{error.details()}"
-            ]
-        return [result.error.message for result in reply.results if result.WhichOneof("result") == "error"]
+            await self._decisions.ask(question)
+        except Refused as refused:
+            return [f"the policy server at {self._settings.policy_address}: {refused.message}"]
+        return []
 
     def _warn_of_key(self) -> None:
         key = self._settings.stripe_secret_key.get_secret_value()

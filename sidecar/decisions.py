@@ -67,10 +67,12 @@ class Decisions:
 
     async def _ask_together(self, batch: list[Asked]) -> None:
         try:
-            reply = await self._policy.batch_authorize(
-                pb.BatchAuthorizeRequest(requests=[request for request, _ in batch]),
+            reply = await self._policy.authorize(
+                pb.StreamAuthorizeRequest(requests=[request for request, _ in batch]),
                 timeout_s=self._timeout_s,
             )
+        except TimeoutError:
+            return  # each question has its own limit, which is no later
         except grpc.aio.AioRpcError as error:
             refused = policy_unavailable(f"the policy server answers {error.code().name}: {error.details()}")
             for _, decided in batch:

@@ -296,6 +296,49 @@ def test_a_batch_keeps_its_order_and_a_bad_item_harms_no_other(admin: Caller, si
     assert (status.settled, status.held) == (500, 0)
 
 
+def test_a_stream_answers_every_batch_in_order_and_only_with_the_token(
+    admin: Caller, sidecar: Caller
+) -> None:
+    """One answer for each request, a bad item in its place; without the sidecar token there is no stream."""
+    key, key_id = make_key(admin, day_cap(1000))
+    batches = [
+        [charge(key, 600, "a")],
+        [charge(key, -5, "b"), charge(key, 500, "c")],
+        [charge(key, 400, "d")],
+    ]
+    requests = iter([pb.StreamAuthorizeRequest(requests=batch) for batch in batches])
+    answers = list(sidecar(sidecar.policy.StreamAuthorize, requests))
+    told = [
+        [
+            item.error.reason if item.HasField("error") else pb.Decision.Name(item.response.decision)
+            for item in answer.results
+        ]
+        for answer in answers
+    ]
+    assert told == [["DECISION_ALLOW"], ["FIELD_INVALID", "DECISION_DENY"], ["DECISION_ALLOW"]]
+    assert usage(admin, key_id).held == 1000
+    code, reason, _, _ = failure(admin, admin.policy.StreamAuthorize, iter([]))
+    assert (code, reason) == (grpc.StatusCode.PERMISSION_DENIED, "TOKEN_NOT_SUFFICIENT")
+
+
+def test_a_server_that_stops_ends_its_streams(own_redis: Process, folder: Path) -> None:
+    """A stream between two answers ends without an error, and does not hold up the stop."""
+    with policy_server_process(folder, redis_url(own_redis)) as server, calling(server, "sidecar") as caller:
+        open_end = Event()
+
+        def requests() -> Iterator[pb.StreamAuthorizeRequest]:
+            yield pb.StreamAuthorizeRequest(requests=[charge("vk_nonsense", 1, "r")])
+            open_end.wait(30)
+
+        answers = caller(caller.policy.StreamAuthorize, requests(), timeout=30)
+        assert len(next(answers).results) == 1
+        server.signal(signal.SIGTERM)
+        assert list(answers) == []
+        assert answers.code() is grpc.StatusCode.OK
+        open_end.set()
+        assert server.wait(5) == 0
+
+
 @pytest.mark.parametrize("size", [0, 257])
 def test_a_batch_has_1_to_256_items(sidecar: Caller, size: int) -> None:
     """An empty or a huge batch is a mistake, not a decision."""

@@ -68,6 +68,12 @@ class Guard(grpc.aio.ServerInterceptor):
 
 
 def _guarded(handler: Handler, name: str) -> Handler:
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(
+            _guard_stream(handler.stream_stream, name),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler(
             _guard_stream(handler.unary_stream, name),
@@ -135,6 +141,10 @@ def _refuse(handler: Handler, *, known: bool, data: bool) -> Handler:
         await refuse(request, context)
         yield  # makes this a generator; never reached
 
+    if handler.request_streaming:
+        return grpc.stream_stream_rpc_method_handler(
+            refuse_stream, handler.request_deserializer, handler.response_serializer
+        )
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler(
             refuse_stream, handler.request_deserializer, handler.response_serializer

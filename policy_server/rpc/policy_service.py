@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, TypeVar, cast
 
 from policy_server.core.authorizer import Authorizer
 from policy_server.core.errors import SpendgateError, StoreUnavailable
@@ -29,6 +29,8 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
     def __init__(self, authorizer: Authorizer, settler: Settler) -> None:
         self._authorizer = authorizer
         self._settler = settler
+        self._stopping = False
+        self._idle_streams: set[asyncio.Task[Any]] = set()
 
     async def Authorize(self, request: pb.AuthorizeRequest, context: Context) -> pb.AuthorizeResponse:
         """Decide on one call."""
@@ -39,9 +41,39 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         self, request: pb.BatchAuthorizeRequest, context: Context
     ) -> pb.BatchAuthorizeResponse:
         """Decide on many calls."""
-        results = [pb.AuthorizeResult() for _ in convert.batch(request.requests)]
+        return pb.BatchAuthorizeResponse(results=await self._decide(request.requests, context))
+
+    async def StreamAuthorize(
+        self, request_iterator: AsyncIterator[pb.StreamAuthorizeRequest], context: Context
+    ) -> AsyncIterator[pb.StreamAuthorizeResponse]:
+        """Decide on many calls, again and again, until the caller ends the stream or the server stops."""
+        stream = cast("asyncio.Task[Any]", asyncio.current_task())
+        try:
+            while not self._stopping:
+                self._idle_streams.add(stream)
+                request = await anext(request_iterator, None)
+                self._idle_streams.discard(stream)
+                if request is None:
+                    return
+                yield pb.StreamAuthorizeResponse(results=await self._decide(request.requests, context))
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        finally:
+            self._idle_streams.discard(stream)
+
+    def end_streams(self) -> None:
+        """End every stream that waits for its caller, and the others after the answer they work on."""
+        self._stopping = True
+        for stream in self._idle_streams:
+            stream.cancel()
+
+    async def _decide(
+        self, requests: Sequence[pb.AuthorizeRequest], context: Context
+    ) -> list[pb.AuthorizeResult]:
+        results = [pb.AuthorizeResult() for _ in convert.batch(requests)]
         calls = []
-        for item, result in zip(request.requests, results, strict=True):
+        for item, result in zip(requests, results, strict=True):
             try:
                 calls.append((convert.spend_call(item), result))
             except SpendgateError as error:
@@ -52,7 +84,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
                 result.error.CopyFrom(item_error(verdict))
             else:
                 result.response.CopyFrom(convert.authorize_response(verdict))
-        return pb.BatchAuthorizeResponse(results=results)
+        return results
 
     async def Settle(self, request: pb.SettleRequest, context: Context) -> pb.SettleResponse:
         """Close one hold."""

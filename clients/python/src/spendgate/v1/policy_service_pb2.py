@@ -28,7 +28,7 @@ from spendgate.v1 import amount_pb2 as spendgate_dot_v1_dot_amount__pb2
 from spendgate.v1 import policy_pb2 as spendgate_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!spendgate/v1/policy_service.proto\x12\x0cspendgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/amount.proto\x1a\x19spendgate/v1/policy.proto\"\xa8\x03\n\x10\x41uthorizeRequest\x12\x11\n\tvault_key\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12$\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x14.spendgate.v1.Amount\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x1b\n\x13request_fingerprint\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\t\x12\x15\n\rvalidate_only\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x11\n\tobject_id\x18\n \x01(\t\x12+\n\x08hold_ttl\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x42\n\nparameters\x18\x0c \x03(\x0b\x32..spendgate.v1.AuthorizeRequest.ParametersEntry\x12\x13\n\x0bmoves_money\x18\r \x01(\x08\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x94\x04\n\x11\x41uthorizeResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x16.spendgate.v1.Decision\x12-\n\x0b\x64\x65ny_reason\x18\x02 \x01(\x0e\x32\x18.spendgate.v1.DenyReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x18\n\x10\x61uthorization_id\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x11\n\tduplicate\x18\x06 \x01(\x08\x12$\n\x06replay\x18\x07 \x01(\x0e\x32\x14.spendgate.v1.Replay\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\t\x12 \n\x18upstream_idempotency_key\x18\t \x01(\t\x12\x11\n\tobject_id\x18\n \x01(\t\x12%\n\x04\x63\x61ps\x18\x0b \x03(\x0b\x32\x17.spendgate.v1.CapStatus\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epolicy_version\x18\r \x01(\x03\x12\x0c\n\x04rule\x18\x0e \x01(\t\x12\x19\n\x11\x61llowed_endpoints\x18\x0f \x03(\t\x12\x14\n\x0cvault_key_id\x18\x10 \x01(\t\x12\x34\n\x12shadow_deny_reason\x18\x11 \x01(\x0e\x32\x18.spendgate.v1.DenyReason\"I\n\x15\x42\x61tchAuthorizeRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.spendgate.v1.AuthorizeRequest\"H\n\x16\x42\x61tchAuthorizeResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.spendgate.v1.AuthorizeResult\"z\n\x0f\x41uthorizeResult\x12\x33\n\x08response\x18\x01 \x01(\x0b\x32\x1f.spendgate.v1.AuthorizeResponseH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.spendgate.v1.ItemErrorH\x00\x42\x08\n\x06result\":\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x86\x02\n\rSettleRequest\x12\x18\n\x10\x61uthorization_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12&\n\x07outcome\x18\x03 \x01(\x0e\x32\x15.spendgate.v1.Outcome\x12$\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x14.spendgate.v1.Amount\x12\x11\n\tobject_id\x18\x05 \x01(\t\x12\x19\n\x11vendor_request_id\x18\x06 \x01(\t\x12\x13\n\x0bhttp_status\x18\x07 \x01(\x05\x12*\n\x07latency\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05stale\x18\t \x01(\x08\"I\n\x0eSettleResponse\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.spendgate.v1.HoldState\x12\x0f\n\x07overrun\x18\x02 \x01(\x08\"C\n\x12\x42\x61tchSettleRequest\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.spendgate.v1.SettleRequest\"B\n\x13\x42\x61tchSettleResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.spendgate.v1.SettleResult\"t\n\x0cSettleResult\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1c.spendgate.v1.SettleResponseH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.spendgate.v1.ItemErrorH\x00\x42\x08\n\x06result\"E\n\x1a\x42\x61tchRecordRefusalsRequest\x12\'\n\x08refusals\x18\x01 \x03(\x0b\x32\x15.spendgate.v1.Refusal\"\x1d\n\x1b\x42\x61tchRecordRefusalsResponse\"\x95\x01\n\x07Refusal\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x13\n\x0bhttp_status\x18\x05 \x01(\x05\x12/\n\x0brefuse_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*K\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x45\x43ISION_ALLOW\x10\x01\x12\x11\n\rDECISION_DENY\x10\x02*\xca\x03\n\nDenyReason\x12\x1b\n\x17\x44\x45NY_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x44\x45NY_REASON_VAULT_KEY_UNKNOWN\x10\x01\x12!\n\x1d\x44\x45NY_REASON_VAULT_KEY_REVOKED\x10\x02\x12!\n\x1d\x44\x45NY_REASON_VAULT_KEY_EXPIRED\x10\x03\x12\x1e\n\x1a\x44\x45NY_REASON_ACCOUNT_FROZEN\x10\x04\x12$\n DENY_REASON_ENDPOINT_NOT_ALLOWED\x10\x05\x12$\n DENY_REASON_CURRENCY_NOT_ALLOWED\x10\x06\x12%\n!DENY_REASON_PARAMETER_NOT_ALLOWED\x10\x07\x12\x1f\n\x1b\x44\x45NY_REASON_RUN_ID_REQUIRED\x10\x08\x12$\n DENY_REASON_IDEMPOTENCY_MISMATCH\x10\t\x12\x1e\n\x1a\x44\x45NY_REASON_EFFECT_TOO_OLD\x10\n\x12\x1e\n\x1a\x44\x45NY_REASON_AMOUNT_UNKNOWN\x10\x0b\x12\x1c\n\x18\x44\x45NY_REASON_CAP_EXCEEDED\x10\x0c*W\n\x06Replay\x12\x16\n\x12REPLAY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREPLAY_JOIN\x10\x01\x12\x12\n\x0eREPLAY_FORWARD\x10\x02\x12\x10\n\x0cREPLAY_FETCH\x10\x03*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x13\n\x0fOUTCOME_UNKNOWN\x10\x03*\x85\x01\n\tHoldState\x12\x1a\n\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOLD_STATE_HELD\x10\x01\x12\x16\n\x12HOLD_STATE_SETTLED\x10\x02\x12\x17\n\x13HOLD_STATE_RELEASED\x10\x03\x12\x16\n\x12HOLD_STATE_UNKNOWN\x10\x04\x32\xbf\x03\n\rPolicyService\x12L\n\tAuthorize\x12\x1e.spendgate.v1.AuthorizeRequest\x1a\x1f.spendgate.v1.AuthorizeResponse\x12[\n\x0e\x42\x61tchAuthorize\x12#.spendgate.v1.BatchAuthorizeRequest\x1a$.spendgate.v1.BatchAuthorizeResponse\x12\x43\n\x06Settle\x12\x1b.spendgate.v1.SettleRequest\x1a\x1c.spendgate.v1.SettleResponse\x12R\n\x0b\x42\x61tchSettle\x12 .spendgate.v1.BatchSettleRequest\x1a!.spendgate.v1.BatchSettleResponse\x12j\n\x13\x42\x61tchRecordRefusals\x12(.spendgate.v1.BatchRecordRefusalsRequest\x1a).spendgate.v1.BatchRecordRefusalsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!spendgate/v1/policy_service.proto\x12\x0cspendgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/amount.proto\x1a\x19spendgate/v1/policy.proto\"\xa8\x03\n\x10\x41uthorizeRequest\x12\x11\n\tvault_key\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12$\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x14.spendgate.v1.Amount\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x1b\n\x13request_fingerprint\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\t\x12\x15\n\rvalidate_only\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x11\n\tobject_id\x18\n \x01(\t\x12+\n\x08hold_ttl\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x42\n\nparameters\x18\x0c \x03(\x0b\x32..spendgate.v1.AuthorizeRequest.ParametersEntry\x12\x13\n\x0bmoves_money\x18\r \x01(\x08\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x94\x04\n\x11\x41uthorizeResponse\x12(\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x16.spendgate.v1.Decision\x12-\n\x0b\x64\x65ny_reason\x18\x02 \x01(\x0e\x32\x18.spendgate.v1.DenyReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x18\n\x10\x61uthorization_id\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x11\n\tduplicate\x18\x06 \x01(\x08\x12$\n\x06replay\x18\x07 \x01(\x0e\x32\x14.spendgate.v1.Replay\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\t\x12 \n\x18upstream_idempotency_key\x18\t \x01(\t\x12\x11\n\tobject_id\x18\n \x01(\t\x12%\n\x04\x63\x61ps\x18\x0b \x03(\x0b\x32\x17.spendgate.v1.CapStatus\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epolicy_version\x18\r \x01(\x03\x12\x0c\n\x04rule\x18\x0e \x01(\t\x12\x19\n\x11\x61llowed_endpoints\x18\x0f \x03(\t\x12\x14\n\x0cvault_key_id\x18\x10 \x01(\t\x12\x34\n\x12shadow_deny_reason\x18\x11 \x01(\x0e\x32\x18.spendgate.v1.DenyReason\"I\n\x15\x42\x61tchAuthorizeRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.spendgate.v1.AuthorizeRequest\"H\n\x16\x42\x61tchAuthorizeResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.spendgate.v1.AuthorizeResult\"J\n\x16StreamAuthorizeRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.spendgate.v1.AuthorizeRequest\"I\n\x17StreamAuthorizeResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.spendgate.v1.AuthorizeResult\"z\n\x0f\x41uthorizeResult\x12\x33\n\x08response\x18\x01 \x01(\x0b\x32\x1f.spendgate.v1.AuthorizeResponseH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.spendgate.v1.ItemErrorH\x00\x42\x08\n\x06result\":\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x86\x02\n\rSettleRequest\x12\x18\n\x10\x61uthorization_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12&\n\x07outcome\x18\x03 \x01(\x0e\x32\x15.spendgate.v1.Outcome\x12$\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x14.spendgate.v1.Amount\x12\x11\n\tobject_id\x18\x05 \x01(\t\x12\x19\n\x11vendor_request_id\x18\x06 \x01(\t\x12\x13\n\x0bhttp_status\x18\x07 \x01(\x05\x12*\n\x07latency\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05stale\x18\t \x01(\x08\"I\n\x0eSettleResponse\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.spendgate.v1.HoldState\x12\x0f\n\x07overrun\x18\x02 \x01(\x08\"C\n\x12\x42\x61tchSettleRequest\x12-\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.spendgate.v1.SettleRequest\"B\n\x13\x42\x61tchSettleResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.spendgate.v1.SettleResult\"t\n\x0cSettleResult\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1c.spendgate.v1.SettleResponseH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.spendgate.v1.ItemErrorH\x00\x42\x08\n\x06result\"E\n\x1a\x42\x61tchRecordRefusalsRequest\x12\'\n\x08refusals\x18\x01 \x03(\x0b\x32\x15.spendgate.v1.Refusal\"\x1d\n\x1b\x42\x61tchRecordRefusalsResponse\"\x95\x01\n\x07Refusal\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x13\n\x0bhttp_status\x18\x05 \x01(\x05\x12/\n\x0brefuse_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*K\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x45\x43ISION_ALLOW\x10\x01\x12\x11\n\rDECISION_DENY\x10\x02*\xca\x03\n\nDenyReason\x12\x1b\n\x17\x44\x45NY_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x44\x45NY_REASON_VAULT_KEY_UNKNOWN\x10\x01\x12!\n\x1d\x44\x45NY_REASON_VAULT_KEY_REVOKED\x10\x02\x12!\n\x1d\x44\x45NY_REASON_VAULT_KEY_EXPIRED\x10\x03\x12\x1e\n\x1a\x44\x45NY_REASON_ACCOUNT_FROZEN\x10\x04\x12$\n DENY_REASON_ENDPOINT_NOT_ALLOWED\x10\x05\x12$\n DENY_REASON_CURRENCY_NOT_ALLOWED\x10\x06\x12%\n!DENY_REASON_PARAMETER_NOT_ALLOWED\x10\x07\x12\x1f\n\x1b\x44\x45NY_REASON_RUN_ID_REQUIRED\x10\x08\x12$\n DENY_REASON_IDEMPOTENCY_MISMATCH\x10\t\x12\x1e\n\x1a\x44\x45NY_REASON_EFFECT_TOO_OLD\x10\n\x12\x1e\n\x1a\x44\x45NY_REASON_AMOUNT_UNKNOWN\x10\x0b\x12\x1c\n\x18\x44\x45NY_REASON_CAP_EXCEEDED\x10\x0c*W\n\x06Replay\x12\x16\n\x12REPLAY_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREPLAY_JOIN\x10\x01\x12\x12\n\x0eREPLAY_FORWARD\x10\x02\x12\x10\n\x0cREPLAY_FETCH\x10\x03*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x13\n\x0fOUTCOME_UNKNOWN\x10\x03*\x85\x01\n\tHoldState\x12\x1a\n\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOLD_STATE_HELD\x10\x01\x12\x16\n\x12HOLD_STATE_SETTLED\x10\x02\x12\x17\n\x13HOLD_STATE_RELEASED\x10\x03\x12\x16\n\x12HOLD_STATE_UNKNOWN\x10\x04\x32\xa3\x04\n\rPolicyService\x12L\n\tAuthorize\x12\x1e.spendgate.v1.AuthorizeRequest\x1a\x1f.spendgate.v1.AuthorizeResponse\x12[\n\x0e\x42\x61tchAuthorize\x12#.spendgate.v1.BatchAuthorizeRequest\x1a$.spendgate.v1.BatchAuthorizeResponse\x12\x62\n\x0fStreamAuthorize\x12$.spendgate.v1.StreamAuthorizeRequest\x1a%.spendgate.v1.StreamAuthorizeResponse(\x01\x30\x01\x12\x43\n\x06Settle\x12\x1b.spendgate.v1.SettleRequest\x1a\x1c.spendgate.v1.SettleResponse\x12R\n\x0b\x42\x61tchSettle\x12 .spendgate.v1.BatchSettleRequest\x1a!.spendgate.v1.BatchSettleResponse\x12j\n\x13\x42\x61tchRecordRefusals\x12(.spendgate.v1.BatchRecordRefusalsRequest\x1a).spendgate.v1.BatchRecordRefusalsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,16 +37,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AUTHORIZEREQUEST_PARAMETERSENTRY']._loaded_options = None
   _globals['_AUTHORIZEREQUEST_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_DECISION']._serialized_start=2314
-  _globals['_DECISION']._serialized_end=2389
-  _globals['_DENYREASON']._serialized_start=2392
-  _globals['_DENYREASON']._serialized_end=2850
-  _globals['_REPLAY']._serialized_start=2852
-  _globals['_REPLAY']._serialized_end=2939
-  _globals['_OUTCOME']._serialized_start=2941
-  _globals['_OUTCOME']._serialized_end=3039
-  _globals['_HOLDSTATE']._serialized_start=3042
-  _globals['_HOLDSTATE']._serialized_end=3175
+  _globals['_DECISION']._serialized_start=2465
+  _globals['_DECISION']._serialized_end=2540
+  _globals['_DENYREASON']._serialized_start=2543
+  _globals['_DENYREASON']._serialized_end=3001
+  _globals['_REPLAY']._serialized_start=3003
+  _globals['_REPLAY']._serialized_end=3090
+  _globals['_OUTCOME']._serialized_start=3092
+  _globals['_OUTCOME']._serialized_end=3190
+  _globals['_HOLDSTATE']._serialized_start=3193
+  _globals['_HOLDSTATE']._serialized_end=3326
   _globals['_AUTHORIZEREQUEST']._serialized_start=171
   _globals['_AUTHORIZEREQUEST']._serialized_end=595
   _globals['_AUTHORIZEREQUEST_PARAMETERSENTRY']._serialized_start=546
@@ -57,26 +57,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHAUTHORIZEREQUEST']._serialized_end=1205
   _globals['_BATCHAUTHORIZERESPONSE']._serialized_start=1207
   _globals['_BATCHAUTHORIZERESPONSE']._serialized_end=1279
-  _globals['_AUTHORIZERESULT']._serialized_start=1281
-  _globals['_AUTHORIZERESULT']._serialized_end=1403
-  _globals['_ITEMERROR']._serialized_start=1405
-  _globals['_ITEMERROR']._serialized_end=1463
-  _globals['_SETTLEREQUEST']._serialized_start=1466
-  _globals['_SETTLEREQUEST']._serialized_end=1728
-  _globals['_SETTLERESPONSE']._serialized_start=1730
-  _globals['_SETTLERESPONSE']._serialized_end=1803
-  _globals['_BATCHSETTLEREQUEST']._serialized_start=1805
-  _globals['_BATCHSETTLEREQUEST']._serialized_end=1872
-  _globals['_BATCHSETTLERESPONSE']._serialized_start=1874
-  _globals['_BATCHSETTLERESPONSE']._serialized_end=1940
-  _globals['_SETTLERESULT']._serialized_start=1942
-  _globals['_SETTLERESULT']._serialized_end=2058
-  _globals['_BATCHRECORDREFUSALSREQUEST']._serialized_start=2060
-  _globals['_BATCHRECORDREFUSALSREQUEST']._serialized_end=2129
-  _globals['_BATCHRECORDREFUSALSRESPONSE']._serialized_start=2131
-  _globals['_BATCHRECORDREFUSALSRESPONSE']._serialized_end=2160
-  _globals['_REFUSAL']._serialized_start=2163
-  _globals['_REFUSAL']._serialized_end=2312
-  _globals['_POLICYSERVICE']._serialized_start=3178
-  _globals['_POLICYSERVICE']._serialized_end=3625
+  _globals['_STREAMAUTHORIZEREQUEST']._serialized_start=1281
+  _globals['_STREAMAUTHORIZEREQUEST']._serialized_end=1355
+  _globals['_STREAMAUTHORIZERESPONSE']._serialized_start=1357
+  _globals['_STREAMAUTHORIZERESPONSE']._serialized_end=1430
+  _globals['_AUTHORIZERESULT']._serialized_start=1432
+  _globals['_AUTHORIZERESULT']._serialized_end=1554
+  _globals['_ITEMERROR']._serialized_start=1556
+  _globals['_ITEMERROR']._serialized_end=1614
+  _globals['_SETTLEREQUEST']._serialized_start=1617
+  _globals['_SETTLEREQUEST']._serialized_end=1879
+  _globals['_SETTLERESPONSE']._serialized_start=1881
+  _globals['_SETTLERESPONSE']._serialized_end=1954
+  _globals['_BATCHSETTLEREQUEST']._serialized_start=1956
+  _globals['_BATCHSETTLEREQUEST']._serialized_end=2023
+  _globals['_BATCHSETTLERESPONSE']._serialized_start=2025
+  _globals['_BATCHSETTLERESPONSE']._serialized_end=2091
+  _globals['_SETTLERESULT']._serialized_start=2093
+  _globals['_SETTLERESULT']._serialized_end=2209
+  _globals['_BATCHRECORDREFUSALSREQUEST']._serialized_start=2211
+  _globals['_BATCHRECORDREFUSALSREQUEST']._serialized_end=2280
+  _globals['_BATCHRECORDREFUSALSRESPONSE']._serialized_start=2282
+  _globals['_BATCHRECORDREFUSALSRESPONSE']._serialized_end=2311
+  _globals['_REFUSAL']._serialized_start=2314
+  _globals['_REFUSAL']._serialized_end=2463
+  _globals['_POLICYSERVICE']._serialized_start=3329
+  _globals['_POLICYSERVICE']._serialized_end=3876
 # @@protoc_insertion_point(module_scope)

@@ -173,6 +173,18 @@ class BatchAuthorizeResponse(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[AuthorizeResult]
     def __init__(self, results: _Optional[_Iterable[_Union[AuthorizeResult, _Mapping]]] = ...) -> None: ...
 
+class StreamAuthorizeRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[AuthorizeRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[AuthorizeRequest, _Mapping]]] = ...) -> None: ...
+
+class StreamAuthorizeResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[AuthorizeResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[AuthorizeResult, _Mapping]]] = ...) -> None: ...
+
 class AuthorizeResult(_message.Message):
     __slots__ = ("response", "error")
     RESPONSE_FIELD_NUMBER: _ClassVar[int]

@@ -46,6 +46,11 @@ class PolicyServiceStub(object):
                 request_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchAuthorizeRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_policy__service__pb2.BatchAuthorizeResponse.FromString,
                 _registered_method=True)
+        self.StreamAuthorize = channel.stream_stream(
+                '/spendgate.v1.PolicyService/StreamAuthorize',
+                request_serializer=spendgate_dot_v1_dot_policy__service__pb2.StreamAuthorizeRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_policy__service__pb2.StreamAuthorizeResponse.FromString,
+                _registered_method=True)
         self.Settle = channel.unary_unary(
                 '/spendgate.v1.PolicyService/Settle',
                 request_serializer=spendgate_dot_v1_dot_policy__service__pb2.SettleRequest.SerializeToString,
@@ -85,6 +90,17 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamAuthorize(self, request_iterator, context):
+        """Decides as BatchAuthorize does, again and again over one stream, which
+        saves the cost of a call each time. Every request is answered by one
+        response, in order. A server that stops ends the stream between two
+        answers; send what was not answered on another stream, with the same
+        request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Settle(self, request, context):
         """Closes a hold once the outcome of the call is known, and records it.
         Repeating a settlement with the same content is harmless.
@@ -119,6 +135,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.BatchAuthorize,
                     request_deserializer=spendgate_dot_v1_dot_policy__service__pb2.BatchAuthorizeRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchAuthorizeResponse.SerializeToString,
+            ),
+            'StreamAuthorize': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamAuthorize,
+                    request_deserializer=spendgate_dot_v1_dot_policy__service__pb2.StreamAuthorizeRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_policy__service__pb2.StreamAuthorizeResponse.SerializeToString,
             ),
             'Settle': grpc.unary_unary_rpc_method_handler(
                     servicer.Settle,
@@ -192,6 +213,33 @@ class PolicyService(object):
             '/spendgate.v1.PolicyService/BatchAuthorize',
             spendgate_dot_v1_dot_policy__service__pb2.BatchAuthorizeRequest.SerializeToString,
             spendgate_dot_v1_dot_policy__service__pb2.BatchAuthorizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamAuthorize(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/spendgate.v1.PolicyService/StreamAuthorize',
+            spendgate_dot_v1_dot_policy__service__pb2.StreamAuthorizeRequest.SerializeToString,
+            spendgate_dot_v1_dot_policy__service__pb2.StreamAuthorizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,13 @@ class PolicyServiceStub:
     """
     BatchAuthorize: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.BatchAuthorizeRequest, _policy_service_pb2.BatchAuthorizeResponse]
     """Decides on many calls, each by itself, in the order given."""
+    StreamAuthorize: _grpc.StreamStreamMultiCallable[_policy_service_pb2.StreamAuthorizeRequest, _policy_service_pb2.StreamAuthorizeResponse]
+    """Decides as BatchAuthorize does, again and again over one stream, which
+    saves the cost of a call each time. Every request is answered by one
+    response, in order. A server that stops ends the stream between two
+    answers; send what was not answered on another stream, with the same
+    request_id.
+    """
     Settle: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.SettleRequest, _policy_service_pb2.SettleResponse]
     """Closes a hold once the outcome of the call is known, and records it.
     Repeating a settlement with the same content is harmless.
@@ -67,6 +74,13 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """
     BatchAuthorize: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.BatchAuthorizeRequest, _policy_service_pb2.BatchAuthorizeResponse]  # type: ignore[assignment]
     """Decides on many calls, each by itself, in the order given."""
+    StreamAuthorize: _aio.StreamStreamMultiCallable[_policy_service_pb2.StreamAuthorizeRequest, _policy_service_pb2.StreamAuthorizeResponse]  # type: ignore[assignment]
+    """Decides as BatchAuthorize does, again and again over one stream, which
+    saves the cost of a call each time. Every request is answered by one
+    response, in order. A server that stops ends the stream between two
+    answers; send what was not answered on another stream, with the same
+    request_id.
+    """
     Settle: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.SettleRequest, _policy_service_pb2.SettleResponse]  # type: ignore[assignment]
     """Closes a hold once the outcome of the call is known, and records it.
     Repeating a settlement with the same content is harmless.
@@ -100,6 +114,19 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.BatchAuthorizeResponse, _abc.Awaitable[_policy_service_pb2.BatchAuthorizeResponse]]:
         """Decides on many calls, each by itself, in the order given."""
+
+    @_abc_1.abstractmethod
+    def StreamAuthorize(
+        self,
+        request_iterator: _MaybeAsyncIterator[_policy_service_pb2.StreamAuthorizeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_policy_service_pb2.StreamAuthorizeResponse], _abc.AsyncIterator[_policy_service_pb2.StreamAuthorizeResponse]]:
+        """Decides as BatchAuthorize does, again and again over one stream, which
+        saves the cost of a call each time. Every request is answered by one
+        response, in order. A server that stops ends the stream between two
+        answers; send what was not answered on another stream, with the same
+        request_id.
+        """
 
     @_abc_1.abstractmethod
     def Settle(
