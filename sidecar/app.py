@@ -9,7 +9,8 @@ import logging
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,25 @@ class CannotStart(Exception):
     """The sidecar can't start; the message says what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where requests to one vendor come in."""
+
+    path: str
+    """What their paths begin with, such as ``/stripe/``."""
+    gate: Gate
+    prefix: str = ""
+    """What is taken off the path before the vendor sees it."""
+
+
 class Edge:
     """The ASGI application: reads whole requests and hands them to the gate of their vendor."""
 
     def __init__(
-        self, gates: dict[str, Gate], ready: Callable[[], Awaitable[list[str]]], *, body_bytes_max: int
+        self, routes: Sequence[Route], ready: Callable[[], Awaitable[list[str]]], *, body_bytes_max: int
     ) -> None:
-        """``gates`` by path prefix; the empty prefix serves the root."""
-        self._gates = gates
+        """``body_bytes_max`` is the largest request body that is taken."""
+        self._routes = routes
         self._ready = ready
         self._body_bytes_max = body_bytes_max
 
@@ -55,9 +67,16 @@ class Edge:
         if scope["type"] != "http":
             return
         answer = await self._answer(scope, receive)
-        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        if answer.chunks is None:
+            headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer.body})
+            return
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        async with contextlib.aclosing(answer.chunks) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path = scope["raw_path"].decode("latin-1")
@@ -67,25 +86,26 @@ class Edge:
             problems = await self._ready()
             status = "not ready" if problems else "ready"
             return _json_answer(503 if problems else 200, {"status": status, "problems": problems})
-        prefix, gate = self._find(path)
-        if gate is None:
-            known = " or ".join(f"{name}/v1/…" for name in self._gates)
+        route = next((route for route in self._routes if path.startswith(route.path)), None)
+        if route is None:
+            known = " or ".join(f"{route.path}…" for route in self._routes)
             return _error(404, "path_unknown", f"Nothing is here. Call {known}.")
-        body = await self._body(receive)
-        if body is None:
-            return _error(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
         headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
         for name, value in scope["headers"]:
             headers[name].append(value)
         headers.default_factory = None
+        if b"upgrade" in headers:
+            # The parser ends a request that wants another protocol at its headers: its body is lost.
+            return _error(
+                400, "upgrade_not_supported", "Send the request as plain HTTP/1.1, without Upgrade."
+            )
+        body = await self._body(receive)
+        if body is None:
+            return _error(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
         query = scope["query_string"].decode("latin-1")
-        return await gate.handle(Request(scope["method"], path[len(prefix) :], query, headers, body))
-
-    def _find(self, path: str) -> tuple[str, Gate | None]:
-        for prefix, gate in self._gates.items():
-            if path.startswith(f"{prefix}/"):
-                return prefix, gate
-        return "", None
+        return await route.gate.handle(
+            Request(scope["method"], path[len(route.prefix) :], query, headers, body)
+        )
 
     async def _body(self, receive: Receive) -> bytes | None:
         body = b""
@@ -130,7 +150,10 @@ class Sidecar:
         self._policy = PolicyLink(self._channel, token)
         self._outbox = Outbox(self._policy)
         self._upstream = Upstream(
-            settings.stripe_api_base, settings.stripe_secret_key, timeout_s=settings.stripe_timeout_s
+            settings.stripe_api_base,
+            SecretStr(f"Bearer {settings.stripe_secret_key.get_secret_value()}"),
+            timeout_s=settings.stripe_timeout_s,
+            files_origin=settings.files_base,
         )
         self._decisions = Decisions(self._policy, timeout_s=settings.decision_timeout_ms / 1000)
         self._gate = Gate(Stripe(), self._decisions, self._outbox, self._upstream)
@@ -144,7 +167,11 @@ class Sidecar:
         ]
         await self._upstream.open()
         outbox = asyncio.create_task(self._outbox.run())
-        servers = [self._server({Stripe.prefix: self._gate}), self._server({"": self._gate})]
+        shared_routes = [
+            Route(f"{Stripe.prefix}{version}/", self._gate, Stripe.prefix) for version in Stripe.versions
+        ]
+        root_routes = [Route(f"{version}/", self._gate) for version in Stripe.versions]
+        servers = [self._server(shared_routes), self._server(root_routes)]
         serving = [
             asyncio.create_task(server.serve(sockets=[bound]))
             for server, bound in zip(servers, sockets, strict=True)
@@ -168,9 +195,9 @@ class Sidecar:
         await self._upstream.close()
         await self._channel.close()
 
-    def _server(self, gates: dict[str, Gate]) -> _Server:
+    def _server(self, routes: Sequence[Route]) -> _Server:
         settings = self._settings
-        edge = Edge(gates, self._problems, body_bytes_max=settings.body_bytes_max)
+        edge = Edge(routes, self._problems, body_bytes_max=settings.body_bytes_max)
         return _Server(
             uvicorn.Config(
                 edge,

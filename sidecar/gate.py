@@ -14,11 +14,11 @@ from dataclasses import replace
 
 from sidecar import refusals
 from sidecar.decisions import Decisions
-from sidecar.exchange import Answer, Forward, Request
+from sidecar.exchange import Answer, Request
 from sidecar.outbox import Outbox
 from sidecar.refusals import Refused, cap_rule, resets_at
 from sidecar.upstream import NoAnswer, NotSent, Upstream
-from sidecar.vendor import Call, Failed, Money, Reading, Succeeded, Unclear, Vendor
+from sidecar.vendor import Call, Failed, Money, Reading, Succeeded, Unclear, Unpriced, Vendor
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 
@@ -93,14 +93,36 @@ class Gate:
         vault_key = presented_key(request)
         call = self._vendor.read(request)
         run_id, step = _run_of(request, call)
-        verdict = await self._decide(call, vault_key, run_id, step)
+        call, verdict = await self._decide(call, vault_key, run_id, step)
         if not call.changes:
-            return _with_verdict(await self._read(call), call, verdict)
+            return _with_verdict(await self._read(call, verdict), call, verdict)
         if not verdict.duplicate:
             return _with_verdict(await self._execute(call, verdict), call, verdict)
         return _with_verdict(await self._repeat(call, verdict), call, verdict)
 
-    async def _decide(self, call: Call, vault_key: str, run_id: str, step: str) -> pb.AuthorizeResponse:
+    async def _decide(
+        self, call: Call, vault_key: str, run_id: str, step: str
+    ) -> tuple[Call, pb.AuthorizeResponse]:
+        """Price the call where that is needed, and ask whether it may be made."""
+        question = self._question(call, vault_key, run_id, step)
+        unpriced = ""
+        if call.asks and call.price is None:
+            try:
+                call = await self._priced(call, question)
+            except Unpriced as error:
+                unpriced = str(error)
+        question.moves_money, question.unpriced = call.moves_money, bool(unpriced)
+        if call.price is not None:
+            question.amount.CopyFrom(_amount(call.price.money))
+            question.object_id = call.step_of
+            question.absorbed_object_ids.extend(call.price.absorbed)
+            question.refunded_object_id = call.price.refunded
+        verdict = await self._decisions.ask(question)
+        if verdict.decision != pb.DECISION_ALLOW:
+            raise refusals.denied(verdict, unpriced=unpriced)
+        return call, verdict
+
+    def _question(self, call: Call, vault_key: str, run_id: str, step: str) -> pb.AuthorizeRequest:
         question = pb.AuthorizeRequest(
             vault_key=vault_key,
             endpoint=call.endpoint,
@@ -113,6 +135,7 @@ class Gate:
             object_id=call.object_id,
             parameters=call.parameters,
             moves_money=call.moves_money,
+            vendor_account=call.vendor_account,
         )
         if call.changes and not question.idempotency_key and not run_id:
             raise Refused(
@@ -121,44 +144,43 @@ class Gate:
                 "Name the run with the header Spendgate-Run-Id, or send an Idempotency-Key: without a name "
                 "a repeat of this call could not be told from a new one.",
             )
-        money = call.money
-        if call.moves_money and money is None:
-            money = await self._price(call, question)
-        if money is not None:
-            question.amount.CopyFrom(_amount(money))
-        verdict = await self._decisions.ask(question)
-        if verdict.decision != pb.DECISION_ALLOW:
-            raise refusals.denied(verdict)
-        return verdict
+        return question
 
-    async def _price(self, call: Call, question: pb.AuthorizeRequest) -> Money | None:
-        """Ask the vendor what the call commits, unless the answer does not depend on it.
+    async def _priced(self, call: Call, question: pb.AuthorizeRequest) -> Call:
+        """Ask the vendor what the call commits, unless the decision does not depend on it.
 
         A repeat counts nothing, and what may not be called at all is not worth
-        a request to the vendor.
+        a request to the vendor. Raises `Unpriced` when nobody can tell.
         """
         probe = pb.AuthorizeRequest()
         probe.CopyFrom(question)
         probe.validate_only = True
         verdict = await self._decisions.ask(probe)
-        if verdict.deny_reason != pb.DENY_REASON_AMOUNT_UNKNOWN:
-            return None
-        return await self._vendor.price(call, self._fetch)
+        undecided = verdict.deny_reason == pb.DENY_REASON_AMOUNT_UNKNOWN
+        if not undecided and (verdict.duplicate or verdict.decision != pb.DECISION_ALLOW):
+            return call
 
-    async def _fetch(self, path: str) -> Answer:
+        async def fetch(path: str) -> Answer:
+            return await self._fetch(path, call)
+
+        price = await self._vendor.price(call, fetch)
+        return replace(call, price=price, moves_money=call.moves_money and price is not None)
+
+    async def _fetch(self, path: str, call: Call) -> Answer:
+        """GET an object that ``call`` is about, for the account that it acts for."""
         try:
-            return await self._upstream.send(Forward("GET", path))
+            return await self._upstream.send(self._vendor.lookup(call, path))
         except (NotSent, NoAnswer) as error:
             raise Refused(
                 503,
                 "vendor_unavailable",
-                f"The amount of the call could not be asked of the vendor ({error}), so it was not sent.",
+                f"What the call is about could not be asked of the vendor ({error}), so it was not sent.",
                 retryable=True,
             ) from None
 
-    async def _read(self, call: Call) -> Answer:
+    async def _read(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
         try:
-            return self._vendor.pass_back(await self._upstream.send(call.forward))
+            answer = await self._upstream.send(call.forward)
         except (NotSent, NoAnswer) as error:
             raise Refused(
                 503,
@@ -167,6 +189,14 @@ class Gate:
                 retryable=True,
                 decided=True,
             ) from None
+        seen = self._vendor.seen(call, answer)
+        if seen is not None:
+            self._outbox.observe(
+                pb.Observation(
+                    vault_key_id=verdict.vault_key_id, object_id=seen.object_id, amount=_amount(seen.money)
+                )
+            )
+        return self._vendor.pass_back(answer)
 
     async def _repeat(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
         """Answer a call whose effect is known already."""
@@ -177,14 +207,15 @@ class Gate:
             first = self._in_flight.get(verdict.authorization_id)
         if first is not None and not first.ended_unknown:
             return await asyncio.shield(first.answer)
-        if first is not None or verdict.replay == pb.REPLAY_FORWARD:
+        if self._vendor.replays and (first is not None or verdict.replay == pb.REPLAY_FORWARD):
             # The vendor knows the upstream key, and says what became of the first.
             return await self._execute(call, verdict)
-        if verdict.replay == pb.REPLAY_FETCH:
-            path = self._vendor.object_path(verdict.object_id)
-            if path is not None:
-                return self._vendor.pass_back(await self._fetch(path))
-        raise refusals.in_flight_elsewhere(verdict.idempotency_key)
+        path = self._vendor.object_path(verdict.object_id)
+        if verdict.replay in {pb.REPLAY_FETCH, pb.REPLAY_FORWARD} and path is not None:
+            return self._vendor.pass_back(await self._fetch(path, call))
+        if self._vendor.replays or verdict.replay == pb.REPLAY_JOIN:
+            raise refusals.in_flight_elsewhere(verdict.idempotency_key)
+        raise refusals.never_repeated(verdict)
 
     async def _execute(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
         """Send an allowed call, hand over its outcome, and let repeats share the answer."""
@@ -206,11 +237,10 @@ class Gate:
     async def _send(self, call: Call, verdict: pb.AuthorizeResponse, sent: _Sent) -> Answer:
         settlement = sent.settlement
         # Steps on one object follow each other; so does a fresh try after a release.
-        sent.next_waits = bool(call.object_id)
-        headers = {**call.forward.headers, "Idempotency-Key": verdict.upstream_idempotency_key}
+        sent.next_waits = bool(call.step_of)
         begun = time.monotonic()
         try:
-            answer = await self._upstream.send(replace(call.forward, headers=headers))
+            answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
         except NotSent as error:
             if not verdict.duplicate:
                 settlement.outcome = pb.OUTCOME_FAILED
@@ -309,9 +339,10 @@ def _fill(settlement: pb.SettleRequest, reading: Reading, answer: Answer) -> Non
     settlement.http_status = answer.status
     settlement.vendor_request_id = answer.header(b"request-id")[:255]
     match reading:
-        case Succeeded(money=money, object_id=object_id):
+        case Succeeded(money=money, object_id=object_id, counted_id=counted_id):
             settlement.outcome = pb.OUTCOME_SUCCEEDED
             settlement.object_id = object_id
+            settlement.counted_object_id = counted_id
             if money is not None:
                 settlement.amount.CopyFrom(_amount(money))
         case Failed():

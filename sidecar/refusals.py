@@ -55,14 +55,23 @@ _BY_REASON: dict[int, tuple[int, str]] = {
 }
 
 
-def denied(verdict: pb.AuthorizeResponse) -> Refused:
-    """Return the refusal for a call that the policy server denied."""
+def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
+    """Return the refusal for a call that the policy server denied.
+
+    ``unpriced`` says why nobody can tell what the call moves.
+    """
     status, code = _BY_REASON.get(verdict.deny_reason, (403, "refused"))
+    message = verdict.message
+    if unpriced and verdict.deny_reason == pb.DENY_REASON_AMOUNT_UNKNOWN:
+        message = (
+            f"What this call moves can't be told before it is made: {unpriced}. Only a policy that names the "
+            "endpoint as unpriced lets it pass."
+        )
     cap = next((cap for cap in verdict.caps if cap_rule(cap) == verdict.rule), None)
     return Refused(
         status,
         code,
-        verdict.message,
+        message,
         parameter=verdict.rule if code == "parameter_not_allowed" else "",
         # A cap has room again after its reset; nothing else heals by waiting.
         retryable=cap is not None and cap.HasField("reset_time"),
@@ -102,6 +111,19 @@ def in_flight_elsewhere(name: str) -> Refused:
         "it is answered once the first is done, and never made twice.",
         retryable=True,
         decided=True,
+    )
+
+
+def never_repeated(verdict: pb.AuthorizeResponse) -> Refused:
+    """Return the refusal for a repeat whose first outcome only a second, real call could show."""
+    return Refused(
+        409,
+        "outcome_unknown",
+        f"The call {verdict.idempotency_key!r} was sent before and its outcome is not known. This vendor "
+        "has no way to repeat it safely, so it is not sent again. Trying again can't help; an operator "
+        "must look.",
+        decided=True,
+        authorization_id=verdict.authorization_id,
     )
 
 

@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
+_STRIPE = "https://api.stripe.com"
+
 
 class SidecarSettings(BaseSettings):
     """Every setting of the sidecar, as SPENDGATE_<NAME> in the environment unless said otherwise."""
@@ -21,8 +23,11 @@ class SidecarSettings(BaseSettings):
     ]
     """The key that goes to Stripe, STRIPE_SECRET_KEY in the environment; best a restricted one. Required."""
 
-    stripe_api_base: str = "https://api.stripe.com"
+    stripe_api_base: str = _STRIPE
     """Where Stripe is, without a path."""
+
+    stripe_files_base: str = ""
+    """Where Stripe takes and gives files; files.stripe.com, or stripe_api_base when that is another."""
 
     policy_address: str = "127.0.0.1:50051"
     """gRPC target of the policy server; a name that resolves to several servers uses them in turn."""
@@ -57,9 +62,19 @@ class SidecarSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
 
-    @field_validator("stripe_api_base")
+    @property
+    def files_base(self) -> str:
+        """Where Stripe's files are."""
+        default = "https://files.stripe.com"
+        return self.stripe_files_base or (
+            default if self.stripe_api_base == _STRIPE else self.stripe_api_base
+        )
+
+    @field_validator("stripe_api_base", "stripe_files_base")
     @classmethod
     def _is_origin(cls, value: str) -> str:
+        if not value:
+            return value
         origin = value.rstrip("/")
         if not origin.startswith(("https://", "http://")) or origin.count("/") != 2 or "@" in origin:
             raise ValueError("must be an origin such as https://api.stripe.com, without a path")
