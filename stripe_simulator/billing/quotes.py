@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from stripe_simulator.billing import invoice_life
-from stripe_simulator.billing.invoice_items import add_item
-from stripe_simulator.billing.invoice_objects import Described, Invoice, Priced
-from stripe_simulator.billing.subscription_billing import ALLOW_INCOMPLETE, DEFAULT_INCOMPLETE
+from stripe_simulator.billing.invoice_objects import Invoice
+from stripe_simulator.billing.subscription_billing import ALLOW_INCOMPLETE, DEFAULT_INCOMPLETE, line_once
 from stripe_simulator.billing.subscription_creation import Plan, start
 from stripe_simulator.billing.subscription_objects import Subscription
 from stripe_simulator.billing.subscription_reading import DAY_SECONDS, ItemRequest
@@ -244,11 +242,8 @@ def _invoice(call: Call, quote: Quote) -> None:
         days_until_due=30 if quote.collection_method == "send_invoice" else None,
         quote=quote.id,
     )
+    invoice.lines = [line_once(call, quote.currency, line.price, line.quantity) for line in quote.lines]
     invoice_life.keep_draft(call, invoice, take_pending=False, takes_over=quote.id)
-    for line in quote.lines:
-        amount = line.price.total(line.quantity, quote.currency)
-        priced = Priced(amount, quote.currency, line.price, line.price.unit_amount, Decimal(line.quantity))
-        add_item(call, invoice.customer, priced, Described(), invoice)
     quote.invoice = invoice.id
 
 

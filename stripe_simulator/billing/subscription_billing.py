@@ -11,7 +11,7 @@ from stripe_simulator.billing.invoice_objects import OPEN, PAID, Described, Invo
 from stripe_simulator.billing.line_pricing import name_of
 from stripe_simulator.billing.subscription_objects import Subscription, SubscriptionItem
 from stripe_simulator.call import Call
-from stripe_simulator.catalog_objects import rounded
+from stripe_simulator.catalog_objects import Price, rounded
 from stripe_simulator.errors import JsonObject, StripeError
 
 DEFAULT_INCOMPLETE = "default_incomplete"
@@ -66,6 +66,15 @@ def line_for(
         period_end=item.period_end,
     )
     priced = Priced(amount, currency, price, price.unit_amount_in(currency), Decimal(quantity))
+    return Line(call.new_id("il"), "", priced, described)
+
+
+def line_once(call: Call, currency: str, price: Price, quantity: int) -> Line:
+    """A line for something that is billed a single time."""
+    priced = Priced(
+        price.total(quantity, currency), currency, price, price.unit_amount_in(currency), Decimal(quantity)
+    )
+    described = Described(name_of(call, price), period_start=call.now, period_end=call.now)
     return Line(call.new_id("il"), "", priced, described)
 
 

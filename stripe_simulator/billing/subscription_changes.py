@@ -57,27 +57,54 @@ class _Before:
     interval: object
 
 
+class _Snapshot:
+    """The items as they were, to put them back when a change is refused."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._items = [
+            (item, item.price, item.quantity, item.metadata, item.period_start, item.period_end)
+            for item in subscription.items
+        ]
+
+    def restore(self) -> None:
+        self._subscription.items = [kept[0] for kept in self._items]
+        for item, price, quantity, metadata, start, end in self._items:
+            item.price, item.quantity, item.metadata = price, quantity, metadata
+            item.period_start, item.period_end = start, end
+
+
 def apply_change(call: Call, subscription: Subscription, change: Change) -> None:
     """Change the items and bill what follows; puts them back when the payment behavior says so."""
-    kept = [(item, item.price, item.quantity) for item in subscription.items]
-    periods = [(item, item.period_start, item.period_end) for item in subscription.items]
-    touched = _change_items(call, subscription, change)
+    before = _Snapshot(subscription)
+    try:
+        touched = _change_items(call, subscription, change)
+        added = [request.resolve(call, subscription.currency) for request in change.added]
+    except StripeError:
+        before.restore()
+        raise
     restarts = change.restarts or any(
         old.total > 0 and old.interval != _interval(item) for item, old in touched
     )
     if change.proration != "none" and subscription.status != TRIALING:
         for item, old in touched:
             _prorate(call, subscription, item, old, change.moment, restarts=restarts)
-    for request in change.added:
+    for priced in added:
         described = Described(subscription=subscription.id, period_start=call.now, period_end=call.now)
-        add_item(call, subscription.customer, request.resolve(call, subscription.currency), described)
-    lines = _restart(call, subscription) if restarts else []
-    if not restarts and change.proration != "always_invoice":
-        return
+        add_item(call, subscription.customer, priced, described)
+    if restarts or change.proration == "always_invoice":
+        _bill(call, subscription, change, before, _restart(call, subscription) if restarts else [])
+
+
+def _bill(
+    call: Call, subscription: Subscription, change: Change, before: _Snapshot, lines: list[Line]
+) -> None:
+    """Invoice what the change comes to, and see to a payment that fails."""
+    previous = subscription.latest_invoice
     invoice = draft_invoice(call, subscription, lines, "subscription_update")
     if not invoice.lines:
         invoice_life.delete_draft(call, invoice)
-        subscription.latest_invoice = None
+        subscription.latest_invoice = previous
         return
     refusal = collect(call, subscription, invoice, change.behavior, off_session=change.off_session)
     if refusal is None:
@@ -85,11 +112,7 @@ def apply_change(call: Call, subscription: Subscription, change: Change) -> None
     if change.behavior not in (ERROR_IF_INCOMPLETE, PENDING_IF_INCOMPLETE):
         subscription.status = PAST_DUE if subscription.status == ACTIVE else subscription.status
         return
-    subscription.items = [item for item, _, _ in kept]
-    for item, price, quantity in kept:
-        item.price, item.quantity = price, quantity
-    for item, start, end in periods:
-        item.period_start, item.period_end = start, end
+    before.restore()
     if change.behavior == ERROR_IF_INCOMPLETE:
         invoice_life.void(call, invoice)
         raise refusal
@@ -121,8 +144,6 @@ def _change_items(
         old = _Before(item.total(subscription.currency), _interval(item))
         touched.append((item, old))
         if request.deleted:
-            if len(subscription.items) == 1:
-                raise StripeError(400, "A subscription must have at least one active plan.", param="items")
             subscription.items.remove(item)
             item.quantity = None
             continue
@@ -130,6 +151,8 @@ def _change_items(
         item.price = price or item.price
         item.quantity = request.quantity_for(item.price, item.quantity)
         item.metadata = request.parameters.metadata(item.metadata)
+    if not subscription.items:
+        raise StripeError(400, "A subscription must have at least one active plan.", param="items")
     return touched
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from stripe_simulator.billing import invoice_life
 from stripe_simulator.billing.invoice_items import add_item
-from stripe_simulator.billing.invoice_objects import OPEN, Described, Priced
+from stripe_simulator.billing.invoice_objects import OPEN, Described
 from stripe_simulator.billing.line_pricing import LineRequest
 from stripe_simulator.billing.subscription_billing import (
     DEFAULT_INCOMPLETE,
@@ -16,6 +16,7 @@ from stripe_simulator.billing.subscription_billing import (
     collect,
     draft_invoice,
     line_for,
+    line_once,
     period_after,
 )
 from stripe_simulator.billing.subscription_objects import (
@@ -120,14 +121,10 @@ def _bill_first(call: Call, plan: Plan) -> None:
     for request in plan.added:
         described = Described(subscription=subscription.id, period_start=call.now, period_end=call.now)
         add_item(call, subscription.customer, request.resolve(call, subscription.currency), described)
-    for price, quantity in plan.once:
-        described = Described(subscription=subscription.id, period_start=call.now, period_end=call.now)
-        amount = price.total(quantity, subscription.currency)
-        priced = Priced(amount, subscription.currency, price, price.unit_amount, Decimal(quantity))
-        add_item(call, subscription.customer, priced, described)
     lines = [
         line_for(call, subscription, item, part=_first_part(call, plan, item)) for item in subscription.items
     ]
+    lines += [line_once(call, subscription.currency, price, quantity) for price, quantity in plan.once]
     invoice = draft_invoice(call, subscription, lines, "subscription_create", takes_over=plan.takes_over)
     refusal = collect(call, subscription, invoice, plan.behavior, off_session=plan.off_session)
     if refusal is not None and plan.behavior == ERROR_IF_INCOMPLETE:
