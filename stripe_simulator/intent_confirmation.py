@@ -75,6 +75,12 @@ def confirm_intent(call: Call, intent: PaymentIntent, how: Confirmation) -> None
             "directly with a payment method or ConfirmationToken.",
             intent.json(),
         )
+    if method.customer not in (None, intent.customer):
+        raise StripeError(
+            400,
+            f"The payment method {method.id} belongs to a customer. Please include that customer to use it.",
+            param="payment_method",
+        )
     if method.card.needs_authentication:
         if how.off_session or how.error_on_requires_action:
             raise _failed(call, intent, method, AUTHENTICATION_DECLINE, charge=None)

@@ -8,6 +8,7 @@ import gzip
 import json
 import socket
 import struct
+from typing import Any
 
 from aiohttp import web
 
@@ -23,6 +24,9 @@ HOST = "127.0.0.1"
 
 # Seconds; clients that hang on after a stop signal are cut off.
 _SHUTDOWN_SECONDS = 1.0
+
+# Files may be large; the library's own limit is one megabyte.
+_LARGEST_BODY_BYTES = 64 * 1024 * 1024
 
 # The lowest: what matters here is that the answer is encoded, not that it is small.
 _GZIP_LEVEL = 1
@@ -42,9 +46,8 @@ class Server:
 
     async def start(self, port: int) -> str:
         """Listen, and return the base URL; port 0 takes any free one."""
-        runner = web.ServerRunner(
-            web.Server(self._handle, access_log=None), shutdown_timeout=_SHUTDOWN_SECONDS
-        )
+        server = web.Server(self._handle, request_factory=_request, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         await web.TCPSite(runner, HOST, port).start()
         self._runner = runner
@@ -104,6 +107,15 @@ class Server:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), seconds)
         self._held.discard(event)
+
+
+def _request(
+    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, loop, client_max_size=_LARGEST_BODY_BYTES
+    )
 
 
 async def _send(request: web.BaseRequest, answer: Answer, *, always_zip: bool = False) -> web.StreamResponse:

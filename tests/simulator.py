@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -34,8 +35,8 @@ def start_simulator(*arguments: str) -> tuple[subprocess.Popen[str], str]:
     return process, line.rpartition(" ")[2]
 
 
-def stop_simulator(process: subprocess.Popen[str]) -> int:
-    process.terminate()
+def stop_simulator(process: subprocess.Popen[str], by: signal.Signals = signal.SIGTERM) -> int:
+    process.send_signal(by)
     status = process.wait(timeout=30)
     assert process.stdout is not None
     process.stdout.close()

@@ -616,8 +616,7 @@ def test_only_the_given_secret_keys_are_accepted_and_the_ready_file_names_the_ad
         }
         assert answers == {"sk_test_only": 200, "sk_test_other": 401}
     finally:
-        process.send_signal(signal.SIGINT)
-        assert stop_simulator(process) == 0
+        assert stop_simulator(process, signal.SIGINT) == 0
 
 
 # --- idempotency

@@ -12,7 +12,7 @@ from tests.test_stripe_simulator_invoices import payer
 from tests.test_stripe_simulator_subscriptions import monthly
 
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
-PICTURE = bytes(range(256)) * 1000
+PICTURE = bytes(range(256)) * 12_000
 
 
 def upload(simulator: Simulator, content: bytes = PICTURE) -> str:

@@ -9,6 +9,7 @@ import stripe
 
 from tests.simulator import CHARGE, PAY, Simulator, error_of
 
+CHARGE_BY = {"amount": "2000", "currency": "usd"}
 BANK = {**PAY, "payment_method": "pm_usBankAccount", "confirm": True}
 
 
@@ -26,12 +27,13 @@ def test_a_method_is_made_attached_charged_and_detached(simulator: Simulator) ->
     other = simulator.stripe.customers.create().id
     with pytest.raises(stripe.InvalidRequestError):
         simulator.stripe.payment_methods.attach(made.id, {"customer": other})
+    for stranger in ({}, {"customer": other}):
+        asked = {**CHARGE_BY, **stranger, "payment_method": made.id, "confirm": "true"}
+        refused = simulator.post("/v1/payment_intents", asked)
+        assert "belongs to a customer" in error_of(refused)["message"]
     assert simulator.stripe.payment_methods.detach(made.id).customer is None
     refused = simulator.post("/v1/payment_intents", {**CHARGE_BY, "payment_method": made.id})
     assert "was detached" in error_of(refused)["message"]
-
-
-CHARGE_BY = {"amount": "2000", "currency": "usd"}
 
 
 def test_a_refused_card_is_not_even_attached(simulator: Simulator) -> None:

@@ -23,9 +23,7 @@ def create(call: Call) -> JsonObject:
     """A draft. Pending items come onto it only when asked for."""
     parameters = call.parameters
     take_pending = parameters.choice("pending_invoice_items_behavior", ("exclude", "include")) == "include"
-    customer_id = parameters.text("customer")
-    if customer_id is None:
-        customer_id = parameters.required_text("customer_account")
+    customer_id = parameters.required_text("customer")
     sent_currency = parameters.currency() if "currency" in parameters else None
     invoice = Invoice(
         id="",
