@@ -103,8 +103,10 @@ def test_the_sign_of_a_customers_balance_tells_who_owes(simulator: Simulator) ->
     assert simulator.money_of_last() == [("committed", "out", 700, 700)]
     debit = transactions.create(customer, {"amount": 200, "currency": "usd"})
     assert debit.ending_balance == -500
-    assert simulator.money_of_last() == [("committed", "in", 200, 200)]
-    assert len(transactions.list(customer).data) == 2
+    assert simulator.money_of_last() == [("released", "out", 200, 0)]
+    transactions.create(customer, {"amount": 600, "currency": "usd"})
+    assert simulator.money_of_last() == [("released", "out", 500, 0), ("committed", "in", 100, 100)]
+    assert len(transactions.list(customer).data) == 3
     for sent in ({"amount": 0, "currency": "usd"}, {"amount": 5, "currency": "eur"}, {"currency": "usd"}):
         with pytest.raises(stripe.InvalidRequestError):
             transactions.create(customer, sent)

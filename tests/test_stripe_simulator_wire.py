@@ -8,6 +8,9 @@ import pytest
 import stripe
 
 from tests.simulator import CHARGE, KEY, PAY, Simulator
+from tests.test_stripe_simulator_checkout import session
+from tests.test_stripe_simulator_invoices import item, payer
+from tests.test_stripe_simulator_subscriptions import monthly, subscribe
 
 PLAIN = {"Authorization": f"Bearer {KEY}", "Accept-Encoding": "identity"}
 
@@ -140,3 +143,35 @@ def test_lists_page_backwards_too(simulator: Simulator) -> None:
     made = [simulator.stripe.payment_intents.create(PAY).id for _ in range(5)]
     last = simulator.stripe.payment_intents.list({"ending_before": made[0], "limit": 2})
     assert [one.id for one in last.auto_paging_iter()] == made[1:]
+
+
+def test_the_movements_add_up_to_the_balance(simulator: Simulator) -> None:
+    customer = payer(simulator)
+    item(simulator, customer, 700)
+    made = subscribe(simulator, customer, monthly(simulator), 2)
+    simulator.stripe.subscriptions.cancel(made.id, {"prorate": True, "invoice_now": True})
+    held = simulator.stripe.payment_intents.create({**PAY, "confirm": True, "capture_method": "manual"})
+    simulator.stripe.payment_intents.capture(held.id, {"amount_to_capture": 500})
+    simulator.stripe.refunds.create({"payment_intent": held.id, "amount": 200})
+    payout = simulator.stripe.payouts.create({"amount": 300, "currency": "usd"})
+    simulator.resolve(payout.id, "succeeded")
+    simulator.pay(session(simulator).id)
+    open_intent = simulator.stripe.payment_intents.create(PAY)
+    moved = simulator.seen("money")["movements"]
+    assert [one["n"] for one in moved] == list(range(1, len(moved) + 1))
+    balance = sum(
+        one["amount"] if one["direction"] == "in" else -one["amount"]
+        for one in moved
+        if one["step"] == "moved"
+    )
+    assert simulator.stripe.balance.retrieve().available[0].amount == balance
+    # What was committed was moved or released, but for the credit of the customer and the open intent.
+    still_open = sum(
+        one["amount"]
+        if one["step"] == "committed"
+        else -one["amount"]
+        if one["step"] == "released"
+        else one["new"] - one["amount"]
+        for one in moved
+    )
+    assert still_open == open_intent.amount - simulator.stripe.customers.retrieve(customer).balance

@@ -56,7 +56,7 @@ def adjust_balance(
     invoice: str | None = None,
     credit_note: str | None = None,
 ) -> BalanceTransaction | None:
-    """Add a signed amount. Invoices only use up what a balance had already promised."""
+    """Add a signed amount. What the customer is owed, or owes, is the customer's one commitment."""
     if amount == 0:
         return None
     customer.balance += amount
@@ -73,8 +73,7 @@ def adjust_balance(
         credit_note=credit_note,
     )
     call.ledger.balance_transactions.add(transaction)
-    if type in ("adjustment", "credit_note", "initial"):
-        commit(call, transaction.id, abs(amount), currency, OUT if amount < 0 else IN)
+    commit(call, customer.id, abs(customer.balance), currency, OUT if customer.balance < 0 else IN)
     return transaction
 
 
