@@ -196,6 +196,9 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         "effects": "EFFECT_NAMING_BY_PARAMETERS",
         "expireTime": "2999-01-31T00:00:00Z",
         "budgets": ["team"],
+        "unpriced": [],
+        "vendorAccounts": [],
+        "refunds": "REFUND_RULE_UNSPECIFIED",
     }
     shown = spendgate("keys", "show", "all").out
     for part in (

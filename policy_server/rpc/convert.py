@@ -33,6 +33,7 @@ from policy_server.core.types import (
     DenyReason,
     HoldState,
     LocalRefusal,
+    Observation,
     Outcome,
     Replay,
     Settlement,
@@ -181,12 +182,25 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
         http_status=message.http_status,
         latency_ms=_milliseconds("latency", message.latency) if message.HasField("latency") else 0,
         stale=message.stale,
+        counted_object_id=_short("counted_object_id", message.counted_object_id, _NAMES_MAX),
     )
 
 
 def settle_response(result: SettleResult) -> policy_service_pb2.SettleResponse:
     """Convert what a settlement led to."""
     return policy_service_pb2.SettleResponse(state=_HOLD_STATES[result.state], overrun=result.overrun)
+
+
+def observation(message: policy_service_pb2.Observation) -> Observation:
+    """Check and convert one observation."""
+    for field in ("vault_key_id", "object_id", "amount"):
+        if not (message.HasField(field) if field == "amount" else getattr(message, field)):
+            raise FieldInvalid(field, "must be given")
+    return Observation(
+        vault_key_id=_short("vault_key_id", message.vault_key_id, 64),
+        object_id=_short("object_id", message.object_id, _NAMES_MAX),
+        amount=amount(message.amount),
+    )
 
 
 def local_refusal(message: policy_service_pb2.Refusal) -> LocalRefusal:
