@@ -187,6 +187,7 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
         ({"request_fingerprint": "f" * 129}, "request_fingerprint"),
         ({"request_id": "i" * 65}, "request_id"),
         ({"object_id": "o" * 256}, "object_id"),
+        ({"vendor_account": "a" * 256}, "vendor_account"),
         ({"hold_ttl": Duration(seconds=0)}, "hold_ttl"),
         ({"hold_ttl": Duration(seconds=86_401)}, "hold_ttl"),
         ({"hold_ttl": Duration(seconds=-1)}, "hold_ttl"),

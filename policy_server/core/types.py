@@ -101,6 +101,8 @@ class SpendCall:
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     moves_money: bool = False
     """Money moves, also when ``amount`` is None because nobody knows it yet."""
+    vendor_account: str = ""
+    """The account at the vendor that the call acts for; empty means the key's own."""
 
     @property
     def spends(self) -> bool:

@@ -103,6 +103,7 @@ def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
         hold_ttl_ms=_hold_ttl_ms(message.hold_ttl) if message.HasField("hold_ttl") else 0,
         parameters=message.parameters,
         moves_money=message.moves_money,
+        vendor_account=_short("vendor_account", message.vendor_account, _NAMES_MAX),
     )
 
 
@@ -235,6 +236,7 @@ def policy(message: policy_pb2.Policy) -> Policy:
         if message.HasField("expire_time")
         else None,
         budgets=tuple(message.budgets),
+        vendor_accounts=tuple(message.vendor_accounts),
     )
 
 
@@ -319,6 +321,7 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
         overrun=bool(fields.get("overrun")),
         policy_version=int(fields.get("policy_version") or 0),
         detail=fields.get("detail", ""),
+        vendor_account=fields.get("vendor_account", ""),
     )
     currency = fields.get("currency", "")
     if fields.get("amount") and currency:
@@ -403,6 +406,7 @@ def _policy_message(stored: Policy) -> policy_pb2.Policy:
         mode=f"POLICY_MODE_{stored.mode.name}",
         effects=f"EFFECT_NAMING_{stored.effects.name}",
         budgets=stored.budgets,
+        vendor_accounts=stored.vendor_accounts,
     )
     if stored.expires_at_ms is not None:
         message.expire_time.FromMilliseconds(stored.expires_at_ms)

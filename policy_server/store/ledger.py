@@ -227,6 +227,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
             "run_id": call.run_id,
             "step": call.step,
             "endpoint": call.endpoint,
+            "vendor_account": call.vendor_account,
             "amount": str(call.amount.minor_units) if call.amount else "",
             "currency": call.amount.currency if call.amount else "",
             "idempotency_key": question.effect.name if question.effect else "",
