@@ -38,7 +38,12 @@ class Decisions:
     async def ask(self, request: pb.AuthorizeRequest) -> pb.AuthorizeResponse:
         """Return the decision on one call; raise `Refused` when there is none in time."""
         if request.ByteSize() > _QUESTION_BYTES_MAX:
-            raise malformed("", "The parameters are too many or too long for a decision on them.", status=413)
+            raise malformed(
+                "",
+                "The parameters are too many or too long for a decision on them.",
+                code="request_too_large",
+                status=413,
+            )
         decided: asyncio.Future[pb.AuthorizeResponse] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, decided))
         self._send()
