@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sidecar.exchange import Answer, Forward, Request
+from sidecar.forms import Pairs
 from sidecar.refusals import Refused, malformed
 from sidecar.stripe import bodies, forms
 from sidecar.stripe.commitments import SEEN, committed, is_final
@@ -297,7 +298,7 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     return Succeeded(money, object_id, counted_id, steps_follow=bool(call.step_of) or not is_final(body))
 
 
-def _visible(request: Request, pairs: forms.Pairs) -> dict[str, str]:
+def _visible(request: Request, pairs: Pairs) -> dict[str, str]:
     """Return what pricing and policy see: every parameter, and the version that the call is read by."""
     visible = {
         key: _HIDDEN if key.startswith(_PRIVATE) else value for key, value in forms.numbered(pairs).items()
