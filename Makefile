@@ -32,8 +32,9 @@ bench: $(READY) ## Measure the whole path beside a bare proxy.
 	@$(BIN)/python -m bench
 
 .PHONY: generate
-generate: $(PROTOS_READY) ## Write the Python code of the contract.
+generate: $(READY) $(PROTOS_READY) ## Write the Python code of the contract, and the page on Stripe.
 	@protos/generate.sh $(CURDIR)/$(PROTO_VENV) $(CURDIR)/clients/python/src
+	@$(BIN)/python -m sidecar.stripe.catalogue > docs/stripe.md
 
 .PHONY: release-contract
 release-contract: $(READY) ## Keep the contract as it is for the check on breaking changes.

@@ -135,7 +135,7 @@ class Outbox:
                 await asyncio.sleep(_PAUSE_FIRST_S)
 
     async def _deliver_observations(self) -> None:
-        batch = []
+        batch: list[pb.Observation] = []
         while self._observations and len(batch) < _BATCH_MAX:
             batch.append(self._observations.popleft())
         if batch:

@@ -19,6 +19,7 @@ from tests.processes import (
     redis_url,
     temporary_folder,
 )
+from tests.simulator import Simulator, start_simulator, stop_simulator
 from tests.stack import Stack, running_stack
 from tests.world import World
 
@@ -98,3 +99,20 @@ def stack(shared_stack: Stack) -> Stack:
     """A running Spendgate, and a Stripe that knows nothing yet."""
     shared_stack.simulator.reset()
     return shared_stack
+
+
+@pytest.fixture(scope="session")
+def running_simulator() -> Iterator[Simulator]:
+    """One Stripe simulator for the tests of the simulator itself."""
+    process, url = start_simulator()
+    simulator = Simulator(url)
+    yield simulator
+    simulator.raw.close()
+    assert stop_simulator(process) == 0
+
+
+@pytest.fixture
+def simulator(running_simulator: Simulator) -> Simulator:
+    """A Stripe simulator that knows nothing yet."""
+    running_simulator.control("reset", {})
+    return running_simulator
