@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,12 +77,18 @@ _OBJECT_PATHS = {
 class Stripe:
     """Reads requests to Stripe's v1 and v2 API and says what its answers mean."""
 
+    name = "Stripe"
     prefix = "/stripe"
     versions: tuple[str, ...] = ("/v1", "/v2")
     replays = True
+    request_id_header = b"request-id"
 
     def __init__(self) -> None:
         self._table = EndpointTable()
+
+    def owns_key(self, key: str) -> bool:
+        """Tell whether a key is a secret, restricted or publishable key of Stripe's."""
+        return key.startswith(("sk_", "rk_", "pk_"))
 
     def read(self, request: Request) -> Call:
         """Read a request strictly; whatever could be read in two ways is refused."""
@@ -137,14 +143,14 @@ class Stripe:
             return Failed(committed(intent, "payment_intent"), intent["id"])
         return Failed()
 
-    def seen(self, call: Call, answer: Answer) -> Seen | None:
+    def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
         """Return what a GET shows of an object that is at its end."""
         if answer.status != 200 or not call.endpoint.endswith("}"):
-            return None
+            return ()
         body = _json(answer)
         kind = str(body.get("object"))
         money = committed(body, kind) if kind in SEEN and is_final(body) else None
-        return Seen(str(body.get("id", "")), money) if money else None
+        return (Seen(str(body.get("id", "")), money),) if money else ()
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched."""
