@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -26,6 +27,7 @@ from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
+from sidecar.twilio.vendor import Twilio
 from sidecar.upstream import Upstream
 from sidecar.vendor import Vendor
 from spendgate.v1 import policy_service_pb2 as pb
@@ -244,11 +246,17 @@ class Sidecar:
 
 def _backends(settings: SidecarSettings) -> list[Backend]:
     """Return the vendors that the settings set up."""
-    return [_stripe(settings)]
+    backends = []
+    if settings.stripe_secret_key is not None:
+        backends.append(_stripe(settings, settings.stripe_secret_key.get_secret_value()))
+    if settings.twilio_account_sid is not None and settings.twilio_auth_token is not None:
+        backends.append(
+            _twilio(settings, settings.twilio_account_sid, settings.twilio_auth_token.get_secret_value())
+        )
+    return backends
 
 
-def _stripe(settings: SidecarSettings) -> Backend:
-    key = settings.stripe_secret_key.get_secret_value()
+def _stripe(settings: SidecarSettings, key: str) -> Backend:
     if not key.startswith(("sk_", "rk_")):
         raise CannotStart(
             "STRIPE_SECRET_KEY is not a Stripe key: it must begin with rk_ (restricted, best) or sk_."
@@ -265,6 +273,14 @@ def _stripe(settings: SidecarSettings) -> Backend:
         files_origin=settings.files_base,
     )
     return Backend(Stripe(), upstream)
+
+
+def _twilio(settings: SidecarSettings, account_sid: str, auth_token: str) -> Backend:
+    credentials = base64.b64encode(f"{account_sid}:{auth_token}".encode()).decode()
+    upstream = Upstream(
+        settings.twilio_api_base, SecretStr(f"Basic {credentials}"), timeout_s=settings.twilio_timeout_s
+    )
+    return Backend(Twilio(account_sid), upstream)
 
 
 def _read_token(path: Path) -> SecretStr:
