@@ -92,9 +92,7 @@ class Gate:
         return self._vendor.refusal(refused, _new_request_id())
 
     async def _handle(self, request: Request) -> Answer:
-        vault_key = presented_key(request)
-        if self._vendor.owns_key(vault_key):
-            raise refusals.raw_vendor_key(self._vendor.name)
+        vault_key = presented_key(request, self._vendor)
         call = self._vendor.read(request)
         run_id, step = _run_of(request, call)
         call, verdict = await self._decide(call, vault_key, run_id, step)

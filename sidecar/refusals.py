@@ -45,6 +45,7 @@ _BY_REASON: dict[int, tuple[int, str]] = {
     pb.DENY_REASON_VAULT_KEY_EXPIRED: (401, "vault_key_invalid"),
     pb.DENY_REASON_ACCOUNT_FROZEN: (403, "account_frozen"),
     pb.DENY_REASON_ENDPOINT_NOT_ALLOWED: (403, "endpoint_not_allowed"),
+    pb.DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: (403, "vendor_account_not_allowed"),
     pb.DENY_REASON_CURRENCY_NOT_ALLOWED: (403, "currency_not_allowed"),
     pb.DENY_REASON_PARAMETER_NOT_ALLOWED: (403, "parameter_not_allowed"),
     pb.DENY_REASON_RUN_ID_REQUIRED: (400, "run_id_required"),
@@ -90,17 +91,6 @@ def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
 def malformed(parameter: str, message: str, *, code: str = "parameter_invalid", status: int = 400) -> Refused:
     """Return the refusal for a request that could be read in more than one way, or not at all."""
     return Refused(status, code, message, parameter=parameter)
-
-
-def raw_vendor_key(vendor: str) -> Refused:
-    """Return the refusal for a call with a key of the vendor's own in place of a vault key."""
-    return Refused(
-        401,
-        "vault_key_invalid",
-        f"This is a raw {vendor} key. Spendgate takes vault keys (vk_…) only, so that no agent holds a key "
-        f"that moves money without a cap. Ask the operator for a vault key, and roll this {vendor} key.",
-        reason="raw_vendor_key",
-    )
 
 
 def policy_unavailable(why: str) -> Refused:

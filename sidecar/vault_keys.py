@@ -8,8 +8,9 @@ import re
 
 from sidecar.exchange import Request
 from sidecar.refusals import Refused, malformed
+from sidecar.vendor import Vendor
 
-_KEY = re.compile(r"vk_([a-z2-7]{12})_")
+_SHAPE = re.compile(r"vk_([a-z2-7]{12})_[a-z2-7]{32}")
 _ANYWHERE = re.compile(r"vk_([a-z2-7]{12})_[^/?&\s]*")
 
 
@@ -27,11 +28,27 @@ def key_text(request: Request) -> str:
     return ""
 
 
-def presented_key(request: Request) -> str:
-    """Return what stands as the key of a request; raise `Refused` when nothing does, or more than one."""
+def presented_key(request: Request, vendor: Vendor) -> str:
+    """Return the vault key of a request, or raise `Refused`."""
     if len(request.headers.get(b"authorization", ())) > 1:
         raise malformed("", "Send one Authorization header, not several.")
     key = key_text(request)
+    if vendor.owns_key(key):
+        raise Refused(
+            401,
+            "vault_key_invalid",
+            f"This is a raw {vendor.name} key. Spendgate takes vault keys (vk_…) only, so that no agent "
+            "holds a key that moves money without a cap. Ask the operator for a vault key, and roll this "
+            f"{vendor.name} key.",
+            reason="raw_vendor_key",
+        )
+    if key and not _SHAPE.fullmatch(key):
+        raise Refused(
+            401,
+            "vault_key_invalid",
+            "This is not a vault key: it must be vk_, the key's id and its secret, as it was printed once.",
+            reason="vault_key_malformed",
+        )
     if not key:
         raise Refused(
             401,
@@ -44,7 +61,7 @@ def presented_key(request: Request) -> str:
 
 def key_id(request: Request) -> str:
     """Return the public id of the vault key in a request; empty when there is none."""
-    match = _KEY.match(key_text(request))
+    match = _SHAPE.fullmatch(key_text(request))
     return match[1] if match else ""
 
 
