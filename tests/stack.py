@@ -48,6 +48,12 @@ def simulator_process(folder: Path) -> Process:
     )
 
 
+def _variable(setting: str) -> str:
+    """The environment variable of a setting; the vendors' own have the names that their SDKs know."""
+    own = setting in {"stripe_secret_key", "twilio_account_sid", "twilio_auth_token"}
+    return setting.upper() if own else f"SPENDGATE_{setting.upper()}"
+
+
 def sidecar_process(
     folder: Path, policy_address: str, stripe_base: str, *, name: str = "sidecar", **settings: str
 ) -> Process:
@@ -63,7 +69,7 @@ def sidecar_process(
             "SPENDGATE_DATA_DIR": str(folder),
             "SPENDGATE_SIDECAR_PORT": "0",
             "SPENDGATE_SIDECAR_ROOT_PORT": "0",
-            **{f"SPENDGATE_{key.upper()}": value for key, value in settings.items()},
+            **{_variable(setting): value for setting, value in settings.items()},
         },
         ready=lambda process: process.found(_LISTENS) is not None,
     )
