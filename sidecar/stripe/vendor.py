@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sidecar.exchange import Answer, Forward, Request
+from sidecar.forms import Pairs
 from sidecar.refusals import Refused, malformed
 from sidecar.stripe import bodies, forms
 from sidecar.stripe.commitments import SEEN, committed, is_final
@@ -76,12 +77,18 @@ _OBJECT_PATHS = {
 class Stripe:
     """Reads requests to Stripe's v1 and v2 API and says what its answers mean."""
 
+    name = "Stripe"
     prefix = "/stripe"
     versions: tuple[str, ...] = ("/v1", "/v2")
     replays = True
+    request_id_header = b"request-id"
 
     def __init__(self) -> None:
         self._table = EndpointTable()
+
+    def owns_key(self, key: str) -> bool:
+        """Tell whether a key is a secret, restricted or publishable key of Stripe's."""
+        return key.startswith(("sk_", "rk_", "pk_"))
 
     def read(self, request: Request) -> Call:
         """Read a request strictly; whatever could be read in two ways is refused."""
@@ -136,14 +143,14 @@ class Stripe:
             return Failed(committed(intent, "payment_intent"), intent["id"])
         return Failed()
 
-    def seen(self, call: Call, answer: Answer) -> Seen | None:
+    def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
         """Return what a GET shows of an object that is at its end."""
         if answer.status != 200 or not call.endpoint.endswith("}"):
-            return None
+            return ()
         body = _json(answer)
         kind = str(body.get("object"))
         money = committed(body, kind) if kind in SEEN and is_final(body) else None
-        return Seen(str(body.get("id", "")), money) if money else None
+        return (Seen(str(body.get("id", "")), money),) if money else ()
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched."""
@@ -297,7 +304,7 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     return Succeeded(money, object_id, counted_id, steps_follow=bool(call.step_of) or not is_final(body))
 
 
-def _visible(request: Request, pairs: forms.Pairs) -> dict[str, str]:
+def _visible(request: Request, pairs: Pairs) -> dict[str, str]:
     """Return what pricing and policy see: every parameter, and the version that the call is read by."""
     visible = {
         key: _HIDDEN if key.startswith(_PRIVATE) else value for key, value in forms.numbered(pairs).items()
