@@ -247,7 +247,9 @@ class Gate:
         sent.next_waits = bool(call.step_of)
         begun = time.monotonic()
         try:
-            answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
+            answer = await self._upstream.send(
+                self._vendor.named(call, verdict.upstream_idempotency_key, _asked(call, verdict))
+            )
         except NotSent as error:
             if not verdict.duplicate:
                 settlement.outcome = pb.OUTCOME_FAILED
@@ -343,6 +345,13 @@ def _tightest(verdict: pb.AuthorizeResponse) -> policy_pb2.CapStatus | None:
     """Return the money cap with the least left, else the tightest on calls."""
     money = [cap for cap in verdict.caps if cap.currency_code]
     return next(iter(money or verdict.caps), None)
+
+
+def _asked(call: Call, verdict: pb.AuthorizeResponse) -> Money | None:
+    """Return what was decided on: now, or when the first call with this effect was."""
+    if verdict.HasField("amount"):
+        return Money(verdict.amount.minor_units, verdict.amount.currency_code)
+    return call.price.money if call.price else None
 
 
 def _amount(money: Money) -> amount_pb2.Amount:

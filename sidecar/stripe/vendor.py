@@ -120,9 +120,14 @@ class Stripe:
         headers = {name: value for name, value in call.forward.headers.items() if name in accounts}
         return Forward("GET", path, {**headers, "Accept-Encoding": "identity", "Stripe-Version": _VERSION})
 
-    def named(self, call: Call, upstream_key: str) -> Forward:
+    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
         """Return what to send, under the key by which Stripe recognises a repeat."""
-        return replace(call.forward, headers={**call.forward.headers, "Idempotency-Key": upstream_key})
+        forward, pins = call.forward, _endpoint(call).pins
+        body = forward.body
+        if pins and asked is not None and pins not in call.parameters:
+            body = b"&".join(filter(None, (body, f"{pins}={asked.minor_units}".encode())))
+        headers = {**forward.headers, "Idempotency-Key": upstream_key}
+        return Forward(forward.method, forward.target, headers, body, files=forward.files)
 
     def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:
         """Say what Stripe's answer means for the money."""
