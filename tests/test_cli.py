@@ -180,7 +180,7 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         *("--allow", "POST /v1/charges", "--cap", "calls 20/run on POST /v1/charges"),
         *("--currency", "usd", "--parameter", "customer=cus_1,cus_2 required", "--parameter", "!destination"),
         *("--budget", "team", "--vendor-account", "acct_1", "--unpriced", "POST /v1/charges", "--shadow"),
-        *("--effects", "by-parameters", "--expires", "2999-01-31T00:00:00Z"),
+        *("--effects", "by-parameters", "--refunds", "own-cap", "--expires", "2999-01-31T00:00:00Z"),
     )
     key = spendgate("keys", "create", "all", *options, "--json").json["vaultKey"]
     policy = key["policy"]
@@ -200,7 +200,7 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         "budgets": ["team"],
         "unpriced": ["POST /v1/charges"],
         "vendorAccounts": ["acct_1"],
-        "refunds": "REFUND_RULE_UNSPECIFIED",
+        "refunds": "REFUND_RULE_OWN_CAP",
     }
     shown = spendgate("keys", "show", "all").out
     for part in (
