@@ -318,8 +318,11 @@ def _fill(settlement: pb.SettleRequest, reading: Reading) -> None:
             settlement.counted_object_id = counted_id
             if money is not None:
                 settlement.amount.CopyFrom(_amount(money))
-        case Failed():
+        case Failed(money=money, object_id=object_id):
             settlement.outcome = pb.OUTCOME_FAILED
+            settlement.object_id = object_id
+            if money is not None:
+                settlement.amount.CopyFrom(_amount(money))
         case Unclear():
             settlement.outcome = pb.OUTCOME_UNKNOWN
 

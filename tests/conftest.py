@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 import redis as redis_client
 
-from policy_server.store import scripts
+from policy_server.store import connection, scripts
 from tests.processes import (
     RUNNING,
     Process,
@@ -43,6 +43,7 @@ def environment() -> Iterator[None]:
         patch.delenv(name)
     # A busy machine is not a Redis that is away; real servers keep their own limit.
     patch.setattr(scripts, "STORE_TIMEOUT_S", 30)
+    patch.setattr(connection, "STORE_TIMEOUT_S", 30)
     yield
     patch.undo()
 

@@ -81,6 +81,10 @@ class Exposure:
     """How much of the total calls under way will give back or take over."""
     changes: int = 0
     """How often a step or an observation has set the total."""
+    restored: int = 0
+    """What refunds gave back, which the vendor's totals still have in them."""
+    unpriced: bool = False
+    """Whether a call counts here whose amount nobody could tell before."""
 
     @property
     def unpromised(self) -> int:
@@ -217,7 +221,8 @@ class LedgerModel:
             for counter in hold.counters:
                 self.count(counter).held -= hold.amount
             links = self._end_promises(hold, counted_object_id)
-        hold.overrun = after == "settled" and self._settle(hold, report, counted_object_id, links)
+        counts = after == "settled" or (after == "released" and report.amount is not None)
+        hold.overrun = counts and self._settle(hold, report, counted_object_id, links)
         if after != "unknown":
             if hold.object_id and not was_released:
                 self._close_step(hold.object_id)
@@ -234,14 +239,19 @@ class LedgerModel:
         own_step = object_id == hold.object_id
         others = exposure.open - (1 if own_step and not was_released else 0)
         may_lower = report.amount is not None and not (report.stale or exposure.contended or others > 0)
-        total = hold.amount + (exposure.total if own_step else 0)
+        before = 0 if own_step else exposure.total
         for link in links:
             if not link.restores:
-                total += self._absorb(exposure, link.object_id)
+                self._absorb(exposure, link.object_id)
+        total = hold.amount + exposure.total - before
         if report.amount is not None:
-            total = report.amount
+            # A call that made the object does not know what later steps counted.
+            total = max(report.amount - exposure.restored, before)
         above = max(0, total - exposure.total)
-        if above or not exposure.bookings:
+        uncounted = above > 0 and not hold.counters
+        if uncounted:
+            above = 0
+        if above or (not exposure.bookings and hold.counters):
             restored = 0
             if report.amount is not None:
                 restored = sum(self._restore(link.object_id, above) for link in links if link.restores)
@@ -249,15 +259,16 @@ class LedgerModel:
                 self._book(exposure, restored, [])
             above -= restored
             self._book(exposure, above, hold.counters)
-        elif may_lower:
+        elif may_lower and total < exposure.total:
             self._give_back(exposure, exposure.total - total)
-        exposure.changes += 1
-        if object_id:
+        if object_id and exposure.bookings:
+            exposure.changes += 1
+            exposure.unpriced |= hold.unpriced
             self.exposures[object_id] = exposure
         self._exceed(hold.counters, above - (0 if was_released else hold.amount))
         if hold.unpriced:
             return was_released or report.amount is None
-        return was_released or above > hold.amount
+        return was_released or above > hold.amount or (uncounted and not (own_step and object_id))
 
     def _lean_on(self, object_id: str, most: float, *, restores: bool) -> list[Link]:
         """Promise a call what an object has counted, unless a step on it is under way."""
@@ -294,11 +305,13 @@ class LedgerModel:
         other = self.exposures[object_id]
         back = min(most, other.unpromised)
         self._give_back(other, back)
+        other.restored += back
         return back
 
     def observe(self, object_id: str, total: int) -> bool | None:
         """Count what an object commits for good; return whether it is more, or None when nothing changes."""
         exposure = self._exposure(object_id)
+        total = max(0, total - exposure.restored)
         if not exposure.bookings or total == exposure.total:
             return None
         if total > exposure.total:
@@ -306,7 +319,7 @@ class LedgerModel:
             self._exceed(counters, total - exposure.total)
             self._book(exposure, total - exposure.total, counters)
             exposure.changes += 1
-            return True
+            return not exposure.unpriced
         if exposure.open > 0 or exposure.contended or exposure.promised:
             return None
         self._give_back(exposure, exposure.total - total)
@@ -331,16 +344,20 @@ class LedgerModel:
             self.count(counter).settled += amount
 
     def _give_back(self, exposure: Exposure, surplus: int) -> None:
-        """Count less for an object, the newest booking first; the oldest stays, if only empty."""
+        """Count less for an object, the newest booking first; one that says where to count stays."""
         exposure.total -= surplus
-        while surplus > 0:
-            booked, where = exposure.bookings.pop()
+        for index in reversed(range(len(exposure.bookings))):
+            booked, where = exposure.bookings[index]
             back = min(surplus, booked)
             for counter in where:
                 self.count(counter).settled -= back
             surplus -= back
-            if booked > back or not exposure.bookings:
-                exposure.bookings.append((booked - back, where))
+            if back == booked and index and exposure.bookings[index - 1][1]:
+                del exposure.bookings[index]
+            else:
+                exposure.bookings[index] = (booked - back, where)
+            if not surplus:
+                return
 
     def expire(self, now: int, only: Effect | None = None) -> int:
         """Mark overdue holds unknown; they keep counting."""

@@ -284,7 +284,7 @@ def test_a_batch_keeps_its_order_and_a_bad_item_harms_no_other(admin: Caller, si
         _settle(authorization_id="nonsense"),
         _settle(authorization_id=last.authorization_id, outcome=pb.OUTCOME_UNSPECIFIED),
         _settle(authorization_id=last.authorization_id, latency=Duration(seconds=2**62)),
-        _settle(authorization_id=last.authorization_id, amount=usd(5)),
+        _settle(authorization_id=last.authorization_id, outcome=pb.OUTCOME_UNKNOWN, amount=usd(5)),
         _settle(authorization_id=last.authorization_id),
         _settle(authorization_id=first.authorization_id),
     ]

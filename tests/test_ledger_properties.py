@@ -166,7 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
         attempt = self.verdicts[effect].attempt
         if late:
             attempt = attempt - 1 or attempt + 1
-        amount = amount if outcome is Outcome.SUCCEEDED else None
+        amount = amount if outcome is not Outcome.UNKNOWN else None
         self.report(effect, Report(attempt, str(outcome), amount, **more))
 
     def report(self, effect: Effect, report: Report) -> None:

@@ -270,6 +270,7 @@ def _verdict(question: Question, standing: Standing | None, answer: Answer) -> V
         policy_version=question.key_version,
         vault_key_id=question.vault_key_id,
         shadow_reason=answer.shadow_reason,
+        asked=answer.asked,
     )
     if answer.allowed:
         return verdict

@@ -10,6 +10,7 @@ from policy_server.core.effects import Effect
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, OwnedCap, Policy
 from policy_server.core.types import (
+    Amount,
     AuditEvent,
     AuditFilter,
     DenyReason,
@@ -117,6 +118,8 @@ class Answer:
     object_id: str
     expires_at_ms: int
     shadow_reason: DenyReason | None
+    asked: Amount | None
+    """What the first call asked for, with a duplicate."""
     counts: tuple[tuple[int, int], ...]
     """Settled and held of each cap of the question."""
 

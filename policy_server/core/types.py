@@ -156,6 +156,8 @@ class Verdict:
     allowed_endpoints: tuple[str, ...] = ()
     vault_key_id: str = ""
     shadow_reason: DenyReason | None = None
+    asked: Amount | None = None
+    """What the first call with this effect asked for, with a duplicate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,9 @@ def authorize_response(verdict: Verdict) -> policy_service_pb2.AuthorizeResponse
         replay=_REPLAYS[verdict.replay] if verdict.replay else None,
         shadow_deny_reason=_DENY_REASONS[verdict.shadow_reason] if verdict.shadow_reason else None,
     )
+    if verdict.asked is not None:
+        message.amount.minor_units = verdict.asked.minor_units
+        message.amount.currency_code = verdict.asked.currency
     if verdict.expires_at_ms:
         message.expire_time.FromMilliseconds(verdict.expires_at_ms)
     return message
@@ -190,8 +193,8 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
     if message.attempt < 1:
         raise FieldInvalid("attempt", "must be the attempt that Authorize returned, from 1")
     has_amount = message.HasField("amount")
-    if has_amount and outcome is not Outcome.SUCCEEDED:
-        raise FieldInvalid("amount", "goes with OUTCOME_SUCCEEDED only")
+    if has_amount and outcome is Outcome.UNKNOWN:
+        raise FieldInvalid("amount", "does not go with OUTCOME_UNKNOWN")
     return Settlement(
         authorization_id=_short("authorization_id", message.authorization_id, _NAMES_MAX),
         attempt=message.attempt,

@@ -13,6 +13,7 @@ from policy_server.core.effects import vault_key_id_of
 from policy_server.core.errors import HoldClosed, HoldNotFound, SpendgateError, StoreUnavailable
 from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, Stale
 from policy_server.core.types import (
+    Amount,
     DenyReason,
     HoldState,
     LocalRefusal,
@@ -261,8 +262,9 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         return Stale()
     if status == "out_of_span":
         return OutOfSpan(int(reply[1]))
-    numbers = [int(number) for number in reply[10:]]
+    numbers = [int(number) for number in reply[12:]]
     _, allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = reply[:10]
+    asked, currency = reply[10:12]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -273,6 +275,7 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         object_id=object_id,
         expires_at_ms=int(deadline),
         shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
+        asked=Amount(int(asked), currency) if asked else None,
         counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
     )
 

@@ -7,7 +7,8 @@
 --
 -- Answers a flat list: status, then
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
---            deadline, shadow reason, settled and held of each cap
+--            deadline, shadow reason, amount and currency that the first call asked
+--            for, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
 local q, call = cjson.decode(ARGV[1]), ARGV[2]
@@ -51,8 +52,12 @@ local attempt = tonumber(h.attempt or 0)
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
     'decided', allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
-    replay or '', object or '', deadline or '0', q.shadow_reason or '',
+    replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
   }
+  if duplicate then
+    local first = cjson.decode(h.call)
+    flat[11], flat[12] = first.amount or '', first.currency or ''
+  end
   for _, pair in ipairs(counts) do
     flat[#flat + 1] = text(pair[1])
     flat[#flat + 1] = text(pair[2])

@@ -32,8 +32,11 @@ local object = s.object_id ~= '' and s.object_id or h.object_id
 local counted_object = s.counted_object_id ~= '' and s.counted_object_id or object
 local held = tonumber(h.amount)
 
+-- A call that failed may leave an object behind that still commits money.
+local counts = after == 'settled' or (after == 'released' and s.amount)
+
 local x = {total = 0, bookings = {}}
-if after == 'settled' then
+if counts then
   if counted_object ~= '' then
     x = read_exposure(s.exposure_prefix .. counted_object)
   end
@@ -96,6 +99,8 @@ local function restore(others, most)
     if y.restores then
       local back = math.min(most, unpromised(y))
       give_back(y, back)
+      y.restored = text(tonumber(y.restored or 0) + back)
+      redis.call('HSET', y.key, 'restored', y.restored)
       keep_exposure(y, now, s.retention_ms)
       return back
     end
@@ -105,8 +110,10 @@ end
 
 -- Brings exposure and counters to what the call has led to, but never below while
 -- it is not sure that this outcome is the object's last: when nobody said an
--- amount, when it is a replay, or when other steps were under way. Returns what
--- the object commits, and whether it is more than was held.
+-- amount, when it is a replay, when other steps were under way, or when the call
+-- did not name the object, as one that makes it can't. Nor above when the call
+-- held nothing: no cap would count it. Returns what is counted for the object, and
+-- whether it is more than was held.
 local function settle(unchanged)
   local own_step = counted_object == h.object_id
   local others = tonumber(x.open or 0) - (own_step and not was_released and 1 or 0)
@@ -116,9 +123,15 @@ local function settle(unchanged)
   end
   local before = own_step and 0 or x.total
   absorb(unchanged)
-  local total = said and tonumber(s.amount) or held + x.total - before
+  -- What refunds gave back stays given back, though the vendor tells of all that came in.
+  local told = said and tonumber(s.amount) - tonumber(x.restored or 0)
+  local total = told and math.max(told, before) or held + x.total - before
   local above = total - x.total
-  if above > 0 or #x.bookings == 0 then
+  local uncounted = #counters == 0 and above > 0
+  if uncounted then
+    above = 0
+  end
+  if above > 0 or (#x.bookings == 0 and #counters > 0) then
     above = math.max(0, above)
     -- What a refund gave back elsewhere is part of it, and counts nowhere.
     local restored = said and restore(unchanged, above) or 0
@@ -127,12 +140,16 @@ local function settle(unchanged)
     end
     above = above - restored
     book(x, above, counters)
-  elseif may_lower then
+  elseif may_lower and above < 0 then
     give_back(x, -above)
   end
-  if counted_object ~= '' and h.currency ~= '' then
+  if counted_object ~= '' and h.currency ~= '' and #x.bookings > 0 then
     set_anew(x)
+    x.unpriced = h.unpriced_in and '1' or x.unpriced
     keep_exposure(x, now, s.retention_ms)
+  end
+  if uncounted and (h.object_id == '' or not own_step) then
+    return total, true
   end
   return x.total, above > held
 end
@@ -157,7 +174,7 @@ if after ~= 'unknown' and not was_released then
   unchanged = end_promises()
 end
 redis.call('ZREM', deadlines, s.authorization_id)
-if after == 'settled' then
+if counts then
   local total
   total, overrun = settle(unchanged)
   if h.unpriced_in then
