@@ -5,6 +5,7 @@ PROTO_VENV := .venv-protos
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROTOS_READY := $(PROTO_VENV)/.ready
+NODE_READY := tests/node/node_modules/.package-lock.json
 
 .PHONY: help
 help: ## Show what there is to make.
@@ -46,6 +47,9 @@ setup: $(READY) $(PROTOS_READY) ## Only set up.
 .PHONY: grpcurl
 grpcurl: .tools/bin/grpcurl ## Build grpcurl, for its tests, where Go is installed.
 
+.PHONY: node
+node: $(NODE_READY) ## Install Stripe's SDK for Node, for its tests, where npm is installed.
+
 .PHONY: constraints
 constraints: ## Pin the newest versions; needs uv.
 	@uv pip compile -q constraints.in --group dev --universal --python-version 3.11 --generate-hashes \
@@ -56,7 +60,7 @@ constraints: ## Pin the newest versions; needs uv.
 
 .PHONY: clean
 clean: ## Remove what set-up made; the data in .spendgate stays.
-	@rm -rf $(VENV) $(PROTO_VENV) .tools
+	@rm -rf $(VENV) $(PROTO_VENV) .tools tests/node/node_modules
 
 $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
@@ -74,3 +78,7 @@ $(PROTOS_READY): constraints-protos.txt
 .tools/bin/grpcurl:
 	@mkdir -p .tools/bin
 	@GOBIN=$(CURDIR)/.tools/bin go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+
+$(NODE_READY): tests/node/package-lock.json
+	@cd tests/node && npm ci --ignore-scripts
+	@touch $@
