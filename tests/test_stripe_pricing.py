@@ -135,9 +135,9 @@ def read(endpoint: str, form: dict[str, str] | str = "", **headers: str) -> Call
     )
 
 
-def price(endpoint: str, form: dict[str, str] | str = "") -> Price | None:
+def price(endpoint: str, form: dict[str, str] | str = "", **headers: str) -> Price | None:
     """Price a call, asking for the objects above."""
-    call = read(endpoint, form)
+    call = read(endpoint, form, **headers)
     if call.price is not None or not call.asks:
         return call.price
 
@@ -291,6 +291,8 @@ MOVES_NOTHING: list[tuple[str, Any]] = [
     ("POST /v1/invoices", {"customer": "cus_1"}),
     ("POST /v1/invoices/in_1/pay", {"paid_out_of_band": "true"}),
     ("POST /v1/subscriptions/sub_1", {"metadata[a]": "b", "cancel_at_period_end": "true"}),
+    ("POST /v1/invoiceitems/ii_1", {"description": "b"}),
+    ("POST /v1/checkout/sessions/cs_1", {"metadata[a]": "b"}),
     ("POST /v1/prices", {"unit_amount": "9999999", "currency": "usd", "product": "prod_1"}),
     ("POST /v1/coupons", {"amount_off": "500", "currency": "usd"}),
     ("POST /v1/setup_intents", {"single_use[amount]": "5", "single_use[currency]": "usd"}),
@@ -300,8 +302,9 @@ MOVES_NOTHING: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("endpoint", "form"), MOVES_NOTHING)
 def test_what_moves_nothing_is_not_counted(endpoint: str, form: Any) -> None:
-    """Metadata, catalog entries, mandates and previews are not money."""
+    """Metadata, catalog entries, mandates and previews are not money; a version that SDKs send changes nothing."""
     assert price(endpoint, form) is None
+    assert price(endpoint, form, stripe_version="2026-10-28.endive") is None
 
 
 REFUSED: list[tuple[str, Any, str]] = [

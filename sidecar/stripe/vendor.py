@@ -40,6 +40,9 @@ _PRIVATE = ("card", "bank_account", "source[", "payment_method_data", "number", 
 """What the names of parameters begin with whose values the policy does not get to see."""
 
 _HIDDEN = "(hidden)"
+_VERSION_SHOWN = "Stripe-Version"
+"""The name by which the policy sees a request's version; no parameter can be called so."""
+
 _VERSION = "2026-10-28.endive"
 """The API version that pricing reads objects by."""
 
@@ -105,7 +108,7 @@ class Stripe:
         endpoint = _endpoint(call)
         if endpoint.rule is None:
             return None
-        return await endpoint.rule.ask(Given(call.parameters), _object_in(call), fetch)
+        return await endpoint.rule.ask(_given(call.parameters), _object_in(call), fetch)
 
     def lookup(self, call: Call, path: str) -> Forward:
         """Return a GET for the account that the call acts for, read by the version that the table knows."""
@@ -231,7 +234,7 @@ def _read(request: Request, endpoint: Endpoint | None, account: str) -> Call:
 def _change(request: Request, endpoint: Endpoint, object_id: str, account: str) -> Call:
     parameters = bodies.read(request, files=endpoint.files)
     visible = _visible(request, parameters.pairs)
-    given = Given(visible)
+    given = _given(visible)
     _refuse_unpriced(endpoint, given)
     rule = endpoint.rule if endpoint.rule and endpoint.rule.moves(given) else None
     target = f"{request.path}?{parameters.query}" if parameters.query else request.path
@@ -298,14 +301,19 @@ def _success(call: Call, answer: Answer) -> Succeeded:
 
 
 def _visible(request: Request, pairs: forms.Pairs) -> dict[str, str]:
-    """Return what pricing and policy see: every parameter, and the version that the call is read by."""
+    """Return what the policy sees: every parameter, and the version that the call is read by."""
     visible = {
         key: _HIDDEN if key.startswith(_PRIVATE) else value for key, value in forms.numbered(pairs).items()
     }
     version = request.header(b"stripe-version")
     if version:
-        visible["Stripe-Version"] = version
+        visible[_VERSION_SHOWN] = version
     return visible
+
+
+def _given(visible: Mapping[str, str]) -> Given:
+    """Return what pricing reads: the parameters alone, since every SDK sends a version with every call."""
+    return Given({name: value for name, value in visible.items() if name != _VERSION_SHOWN})
 
 
 def _refuse_unpriced(endpoint: Endpoint, given: Given) -> None:
