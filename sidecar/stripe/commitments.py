@@ -85,7 +85,8 @@ def _session(session: Object) -> Money:
 
 def _subscription(subscription: Object) -> Money:
     invoice = subscription["latest_invoice"]
-    if not isinstance(invoice, Mapping):
+    if not isinstance(invoice, Mapping) or subscription.get("status") == "trialing":
+        # The invoice of a trial is of nothing; the first period is billed without another call.
         raise TypeError
     return _invoice(invoice)
 

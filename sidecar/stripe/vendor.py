@@ -287,6 +287,8 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     if not endpoint.answers:
         return Succeeded(object_id=object_id or call.step_of, counted_id=call.step_of)
     money = committed(body, endpoint.answers)
+    if body.get("object") == "checkout.session" and body.get("status") == "open":
+        money = _most(money, call.price)
     counted_id = call.step_of if call.step_of != object_id else ""
     if endpoint.answers == "subscription":
         invoice = body.get("latest_invoice")
@@ -298,6 +300,16 @@ def _success(call: Call, answer: Answer) -> Succeeded:
         object_id = call.step_of
     # A success that can't be read keeps what was held: all of it may have moved.
     return Succeeded(money, object_id, counted_id, steps_follow=bool(call.step_of) or not is_final(body))
+
+
+def _most(said: Money | None, price: Price | None) -> Money | None:
+    """Return the larger of what an answer says and what was held.
+
+    An open session shows its smallest total, and its customer may still choose more.
+    """
+    if said is None or price is None or price.money.currency != said.currency:
+        return said
+    return max(said, price.money, key=lambda money: money.minor_units)
 
 
 def _visible(request: Request, pairs: forms.Pairs) -> dict[str, str]:
