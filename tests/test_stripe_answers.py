@@ -62,3 +62,10 @@ def test_a_trial_does_not_lower_what_was_held_for_the_period_after_it() -> None:
     assert (trial.money, trial.counted_id) == (None, "in_1")
     active = succeeded("POST /v1/subscriptions", form, {**body, "status": "active"})
     assert active.money == Money(0, "USD")
+
+
+def test_a_session_for_setup_has_no_currency_and_commits_nothing() -> None:
+    """Its outcome names no amount at all, which can be settled; the session is remembered."""
+    body = session(mode="setup", amount_total=None, currency=None)
+    made = succeeded("POST /v1/checkout/sessions", {"mode": "setup"}, body)
+    assert (made.money, made.object_id) == (None, "cs_1")
