@@ -209,6 +209,9 @@ PRICED: list[tuple[str, Any, int, str]] = [
     ("POST /v1/subscriptions/sub_1", {"items[0][id]": "si_1", "items[0][deleted]": "true"}, 100, "USD"),
     ("POST /v1/subscriptions/sub_1", {"trial_end": "now"}, 2600, "USD"),
     ("POST /v1/subscription_items/si_1", {"quantity": "4"}, 5000, "USD"),
+    # Resuming bills, whatever it is given.
+    ("POST /v1/subscriptions/sub_1/resume", {}, 2600, "USD"),
+    ("POST /v1/subscriptions/sub_1/resume", {"expand[0]": "latest_invoice"}, 2600, "USD"),
     # Carts count at their highest.
     ("POST /v1/checkout/sessions", {"line_items[0][price]": "price_1", "line_items[0][quantity]": "2"}, 2500, "USD"),
     ("POST /v1/checkout/sessions", {"currency": "jpy", "line_items[0][price]": "price_1", "line_items[0][quantity]": "2"}, 360, "JPY"),
