@@ -88,6 +88,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
         "id": "ii_1",
         "currency": "usd",
         "amount": 300,
+        "quantity": 3,
         "pricing": {"unit_amount_decimal": "100"},
     },
     "/v1/subscriptions/sub_1": {
@@ -196,6 +197,13 @@ PRICED: list[tuple[str, Any, int, str]] = [
     ("POST /v1/invoiceitems", {"customer": "cus_1", "pricing[price]": "price_1", "quantity": "3"}, 3750, "USD"),
     ("POST /v1/invoiceitems", {"customer": "cus_1", "invoice": "in_1", "amount": "300", "currency": "usd"}, 4500, "USD"),
     ("POST /v1/invoiceitems/ii_1", {"quantity": "7"}, 700, "USD"),
+    # An update names no currency, and the quantity stays as it is.
+    ("POST /v1/invoiceitems/ii_1", {"quantity_decimal": "2.5"}, 300, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"tax_behavior": "inclusive"}, 300, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"amount": "900"}, 900, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"unit_amount_decimal": "200"}, 600, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"pricing[price]": "price_1"}, 3750, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"pricing[price]": "price_1", "quantity": "2"}, 2500, "USD"),
     ("POST /v1/invoices", {"customer": "cus_1", "currency": "usd", "pending_invoice_items_behavior": "include"}, 300, "USD"),
     ("POST /v1/invoices/in_1/finalize", {}, 4200, "USD"),
     ("POST /v1/invoices/in_1/pay", {}, 4200, "USD"),
@@ -263,6 +271,9 @@ UNPRICED: list[tuple[str, Any]] = [
         "POST /v1/checkout/sessions",
         {"line_items[0][price]": "price_1", "line_items[0][tax_rates][0]": "txr_1"},
     ),
+    ("POST /v1/checkout/sessions/cs_1", {"shipping_options[0][shipping_rate]": "shr_1"}),
+    ("POST /v1/invoices/in_1", {"tax_percent": "20"}),
+    ("POST /v1/subscriptions", {"customer": "cus_1", "items[0][price]": "price_1", "tax_percent": "20"}),
     ("POST /v1/subscriptions", {"customer": "cus_1", "items[0][price]": "price_usage"}),
     (
         "POST /v1/subscriptions",
