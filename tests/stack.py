@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,7 +35,7 @@ from tests.processes import (
 
 STRIPE_KEY = "rk_test_51StackSecretKeyOfTheTests"
 _names = itertools.count(1)
-_LISTENS = r"sidecar listens on (\S+)/stripe and on (\S+)"
+_LISTENS = r"sidecar listens on (\S+) for /\S+.*\n.*sidecar listens on (\S+) for"
 
 
 def simulator_process(folder: Path) -> Process:
@@ -45,6 +46,12 @@ def simulator_process(folder: Path) -> Process:
         folder=folder,
         ready=lambda process: process.found(r"listening on (\S+)") is not None,
     )
+
+
+def _variable(setting: str) -> str:
+    """The environment variable of a setting; the vendors' own have the names that their SDKs know."""
+    own = setting in {"stripe_secret_key", "twilio_account_sid", "twilio_auth_token"}
+    return setting.upper() if own else f"SPENDGATE_{setting.upper()}"
 
 
 def sidecar_process(
@@ -62,7 +69,7 @@ def sidecar_process(
             "SPENDGATE_DATA_DIR": str(folder),
             "SPENDGATE_SIDECAR_PORT": "0",
             "SPENDGATE_SIDECAR_ROOT_PORT": "0",
-            **{f"SPENDGATE_{key.upper()}": value for key, value in settings.items()},
+            **{_variable(setting): value for setting, value in settings.items()},
         },
         ready=lambda process: process.found(_LISTENS) is not None,
     )
@@ -170,11 +177,9 @@ class Stack:
 
     def origin(self, sidecar: int = 0, *, root: bool = False) -> str:
         """Where a sidecar is: with /stripe, or at the root."""
-        found = self.sidecars[sidecar].found(
-            r"and on (\S+)" if root else r"sidecar listens on (\S+)/stripe and"
-        )
+        found = re.search(_LISTENS, self.sidecars[sidecar].log)
         assert found is not None
-        return found if root else f"{found}/stripe"
+        return found[2] if root else f"{found[1]}/stripe"
 
     def key(self, *allow: str, caps: Sequence[policy_pb2.Cap] | None = None, **policy: Any) -> VaultKey:
         """Make a vault key; by default for every endpoint and 100 USD a day."""

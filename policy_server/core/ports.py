@@ -86,6 +86,8 @@ class Question:
     """Refuse so, unless the call is a duplicate."""
     unpriced_in: tuple[str, ...] | None
     """Currencies in which a call without an amount may be settled; None when it needs an amount."""
+    restored_object_id: str
+    """The object whose count a refund gives back; empty when the policy has another rule."""
     shadow: bool
     shadow_refusal: Refusal | None
 

@@ -105,6 +105,10 @@ class SpendCall:
     """The account at the vendor that the call acts for; empty means the key's own."""
     unpriced: bool = False
     """Money moves, and nobody can tell how much before it has; ``amount`` is None."""
+    absorbed_object_ids: tuple[str, ...] = ()
+    """Objects that become part of the one that the call makes or changes."""
+    refunded_object_id: str = ""
+    """The object whose money the call gives back; makes the call a refund."""
 
     @property
     def spends(self) -> bool:

@@ -144,6 +144,9 @@ class RedisLedger:
             "object_id": call.object_id,
             "caps": [_cap(counted) for counted in question.caps],
         }
+        if call.absorbed_object_ids or question.restored_object_id:
+            asked |= _leaned_on(question)
+            asked["exposure_prefix"] = names.exposure(question.vault_key_id, "")
         if question.unpriced_in is not None:
             asked["unpriced_in"] = question.unpriced_in
         if refusal:
@@ -200,6 +203,14 @@ class RedisLedger:
         facts = {"vault_key_id": observation.vault_key_id, "object_id": observation.object_id}
         exposure = names.exposure(observation.vault_key_id, observation.object_id)
         return Run([exposure, names.audit, names.sequence], [to_json(seen), _facts(facts)])
+
+
+def _leaned_on(question: Question) -> dict[str, Any]:
+    """Return the other objects whose counts the call may take over or give back, each once."""
+    call, restored = question.call, question.restored_object_id
+    absorbed = [one for one in dict.fromkeys(call.absorbed_object_ids) if one != call.object_id]
+    own = {call.object_id, *absorbed}
+    return {"absorbed": absorbed, "restored": restored if restored not in own else ""}
 
 
 def _cap(counted: CountedCap) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Endpoint:
     """Whether each call counts by itself, and not under the object in its answer."""
     refused: frozenset[str] = frozenset()
     """Parameters that can't be priced here, whatever the policy says."""
+    pins: str = ""
+    """The parameter by which the amount that was asked for is fixed, where the request leaves it open."""
     streams: bool = False
     """Whether the answer may be large and is passed on as it comes."""
     files: bool = False
@@ -147,9 +149,9 @@ _OPAQUE = "the amount is inside a request that Spendgate can't read"
 MONEY = (
     # Charges.
     _in("POST /v1/charges", Named(), "charge", note="`destination`, `transfer_data` and fees split it"),
-    _in(f"{_CHARGE}/capture", Asked(_GET_CHARGE, whole(), _CHARGE_AMOUNT), "charge", step=True),
-    _out(f"{_CHARGE}/refund", Refund(path_is_charge=True), apart=True, note="legacy; answers with the charge"),
-    _out(f"{_CHARGE}/refunds", Refund(path_is_charge=True), "refund", note="legacy"),
+    _in(f"{_CHARGE}/capture", Asked(_GET_CHARGE, whole(), _CHARGE_AMOUNT), "charge", step=True, pins="amount"),
+    _out(f"{_CHARGE}/refund", Refund(path_is_charge=True), apart=True, note="legacy; answers with the charge", pins="amount"),
+    _out(f"{_CHARGE}/refunds", Refund(path_is_charge=True), "refund", note="legacy", pins="amount"),
     _out(f"{_CHARGE}/dispute/close", Asked("/v1/charges/{}/dispute", whole(), "the disputed amount", amount=""), "amount", note="legacy"),
     # Payment intents.
     _in("POST /v1/payment_intents", Named(), "payment_intent", note="counts before it is confirmed"),
@@ -164,20 +166,20 @@ MONEY = (
     _in(f"{_INTENT}/apply_customer_balance", Asked(_GET_INTENT, lambda intent, given: int(intent["amount"]), _INTENT_AMOUNT), "payment_intent", step=True),
     _in(f"{_INTENT}/verify_microdeposits", Asked(_GET_INTENT, whole(), f"{_INTENT_AMOUNT}; `amounts` are microdeposits, not money", amount=""), "payment_intent", step=True),
     # Refunds, disputes.
-    _out("POST /v1/refunds", Refund(), "refund"),
+    _out("POST /v1/refunds", Refund(), "refund", pins="amount"),
     _undo("POST /v1/refunds/{refund}/cancel", "refund"),
     _out("POST /v1/disputes/{dispute}/close", Asked("/v1/disputes/{}", whole(), "the disputed amount", amount=""), "amount"),
     # Transfers, payouts, top-ups.
-    _out("POST /v1/transfers", Computed(sums.price_transfer, "`amount`, else what is left of `source_transaction`"), "amount"),
-    _in("POST /v1/transfers/{transfer}/reversals", Asked("/v1/transfers/{}", rest("amount", "amount_reversed"), "`amount`, else what is not reversed"), "amount"),
+    _out("POST /v1/transfers", Computed(sums.price_transfer, "`amount`, else what is left of `source_transaction`"), "amount", pins="amount"),
+    _in("POST /v1/transfers/{transfer}/reversals", Asked("/v1/transfers/{}", rest("amount", "amount_reversed"), "`amount`, else what is not reversed"), "amount", pins="amount"),
     _out("POST /v1/balance_transfers", Named(), "amount", note="preview"),
     _out("POST /v1/payouts", Named(), "amount"),
     _undo("POST /v1/payouts/{payout}/cancel", "amount"),
     _in("POST /v1/payouts/{payout}/reverse", Asked("/v1/payouts/{}", whole(), "the payout's amount", amount=""), "amount"),
     _in("POST /v1/topups", Named(), "amount"),
     _undo("POST /v1/topups/{topup}/cancel", "amount"),
-    _out("POST /v1/application_fees/{fee}/refund", Asked("/v1/application_fees/{}", rest("amount", "amount_refunded"), "`amount`, else the rest of the fee"), apart=True, note="legacy; answers with the fee"),
-    _out("POST /v1/application_fees/{fee}/refunds", Asked("/v1/application_fees/{}", rest("amount", "amount_refunded"), "`amount`, else the rest of the fee"), "amount"),
+    _out("POST /v1/application_fees/{fee}/refund", Asked("/v1/application_fees/{}", rest("amount", "amount_refunded"), "`amount`, else the rest of the fee"), apart=True, note="legacy; answers with the fee", pins="amount"),
+    _out("POST /v1/application_fees/{fee}/refunds", Asked("/v1/application_fees/{}", rest("amount", "amount_refunded"), "`amount`, else the rest of the fee"), "amount", pins="amount"),
     # Customers' balances.
     _out("POST /v1/customers", NotPriced("a new customer's balance has no currency yet", when=("balance",)), apart=True, refused=_OLD_CUSTOMER),
     _out("POST /v1/customers/{customer}", Asked("/v1/customers/{}", balance_change, "with `balance`: how far it moves", amount="balance", signed=True, when="balance"), apart=True, refused=_OLD_CUSTOMER, note="a new default payment method lets Stripe try overdue invoices again"),

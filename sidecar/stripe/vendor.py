@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sidecar.exchange import Answer, Forward, Request
+from sidecar.forms import Pairs
 from sidecar.refusals import Refused, malformed
 from sidecar.stripe import bodies, forms
 from sidecar.stripe.commitments import SEEN, committed, is_final
@@ -80,12 +81,18 @@ _OBJECT_PATHS = {
 class Stripe:
     """Reads requests to Stripe's v1 and v2 API and says what its answers mean."""
 
+    name = "Stripe"
     prefix = "/stripe"
     versions: tuple[str, ...] = ("/v1", "/v2")
     replays = True
+    request_id_header = b"request-id"
 
     def __init__(self) -> None:
         self._table = EndpointTable()
+
+    def owns_key(self, key: str) -> bool:
+        """Tell whether a key is a secret, restricted or publishable key of Stripe's."""
+        return key.startswith(("sk_", "rk_", "pk_"))
 
     def read(self, request: Request) -> Call:
         """Read a request strictly; whatever could be read in two ways is refused."""
@@ -117,9 +124,14 @@ class Stripe:
         headers = {name: value for name, value in call.forward.headers.items() if name in accounts}
         return Forward("GET", path, {**headers, "Accept-Encoding": "identity", "Stripe-Version": _VERSION})
 
-    def named(self, call: Call, upstream_key: str) -> Forward:
+    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
         """Return what to send, under the key by which Stripe recognises a repeat."""
-        return replace(call.forward, headers={**call.forward.headers, "Idempotency-Key": upstream_key})
+        forward, pins = call.forward, _endpoint(call).pins
+        body = forward.body
+        if pins and asked is not None and pins not in call.parameters:
+            body = b"&".join(filter(None, (body, f"{pins}={asked.minor_units}".encode())))
+        headers = {**forward.headers, "Idempotency-Key": upstream_key}
+        return Forward(forward.method, forward.target, headers, body, files=forward.files)
 
     def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:
         """Say what Stripe's answer means for the money."""
@@ -140,14 +152,14 @@ class Stripe:
             return Failed(committed(intent, "payment_intent"), intent["id"])
         return Failed()
 
-    def seen(self, call: Call, answer: Answer) -> Seen | None:
+    def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
         """Return what a GET shows of an object that is at its end."""
         if answer.status != 200 or not call.endpoint.endswith("}"):
-            return None
+            return ()
         body = _json(answer)
         kind = str(body.get("object"))
         money = committed(body, kind) if kind in SEEN and is_final(body) else None
-        return Seen(str(body.get("id", "")), money) if money else None
+        return (Seen(str(body.get("id", "")), money),) if money else ()
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched."""
@@ -313,7 +325,7 @@ def _most(said: Money | None, price: Price | None) -> Money | None:
     return max(said, price.money, key=lambda money: money.minor_units)
 
 
-def _visible(request: Request, pairs: forms.Pairs) -> dict[str, str]:
+def _visible(request: Request, pairs: Pairs) -> dict[str, str]:
     """Return what the policy sees: every parameter, and the version that the call is read by."""
     visible = {
         key: _HIDDEN if key.startswith(_PRIVATE) else value for key, value in forms.numbered(pairs).items()

@@ -87,6 +87,12 @@ local function is_busy(x)
   return tonumber(x.open or 0) > 0 or x.contended == '1'
 end
 
+-- How much of what the object has counted is not promised to a call under way,
+-- which gives it back or takes it over when it succeeds.
+local function unpromised(x)
+  return math.max(0, tonumber(x.total or 0) - tonumber(x.promised or 0))
+end
+
 -- Counts `amount` more for the object. A booking of nothing remembers where to
 -- count what is found later.
 local function book(x, amount, counters)

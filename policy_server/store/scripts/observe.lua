@@ -17,7 +17,7 @@ end
 local overrun = total > x.total
 if overrun then
   book(x, total - x.total, x.bookings[#x.bookings].counters)
-elseif is_busy(x) then
+elseif is_busy(x) or tonumber(x.promised or 0) > 0 then
   return ''
 else
   give_back(x, x.total - total)
