@@ -243,6 +243,16 @@ def test_an_adjustable_session_counts_what_its_customer_bought(stack: Stack, con
     agrees(stack, key, 4800)
 
 
+def test_a_session_for_setup_counts_nothing(stack: Stack, connect: Connect) -> None:
+    """It has no amount and no currency, and is on record all the same."""
+    key = stack.key(caps=[cap(ROOM)])
+    session = connect(key).call(
+        "checkout.sessions.create", {"mode": "setup", "success_url": "https://example.com/thanks"}
+    )
+    assert (session["amount_total"], session["currency"]) == (None, None)
+    agrees(stack, key, 0)
+
+
 def test_a_payout_is_made_and_cancelled(stack: Stack, connect: Connect) -> None:
     """Money to a bank account counts until it is cancelled."""
     key = stack.key(caps=[cap(ROOM)])
