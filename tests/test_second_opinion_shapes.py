@@ -145,3 +145,44 @@ def test_stripe_knows_the_parameters_that_are_looked_for(mock: httpx.Client, end
         if "additional properties" in said(answer):
             unknown.add(name)
     assert unknown == OLD_NAMES.get(endpoint.name, set())
+
+
+OBJECTS: dict[str, dict[str, Any]] = {
+    "charges": {"amount": 100, "currency": "usd", "source": "tok_visa"},
+    "payment_intents": {"amount": 100, "currency": "usd"},
+    "setup_intents": {},
+    "customers": {},
+    "products": {"name": "Mug"},
+    "payouts": {"amount": 100, "currency": "usd"},
+    "transfers": {"amount": 100, "currency": "usd", "destination": "acct_1"},
+    "topups": {"amount": 100, "currency": "usd"},
+    "invoiceitems": {"customer": "{customer}", "amount": 100, "currency": "usd"},
+    "invoices": {"customer": "{customer}"},
+    "checkout/sessions": {
+        "line_items[0][price_data][currency]": "usd",
+        "line_items[0][price_data][product_data][name]": "Mug",
+        "line_items[0][price_data][unit_amount]": "100",
+        "line_items[0][quantity]": "1",
+        "mode": "payment",
+        "success_url": "https://example.com",
+    },
+}
+NOT_IN_EXAMPLES = {"source", "return_url", "type"}
+"""Fields of our simulator's answers that Stripe has and its examples leave out."""
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_our_simulator_answers_in_the_shape_of_stripes_examples(
+    mock: httpx.Client, mocked: tuple[Stack, VaultKey], kind: str
+) -> None:
+    """No field that Stripe has not, and no field of another type; ours may have fewer."""
+    simulator = httpx.Client(base_url=mocked[0].simulator.origin, auth=(STRIPE_KEY, ""))
+    with simulator:
+        customer = simulator.post("/v1/customers").json()["id"]
+        form = {name: customer if value == "{customer}" else value for name, value in OBJECTS[kind].items()}
+        ours = simulator.post(f"/v1/{kind}", data=form).json()
+    example = mock.post(f"/v1/{kind}", data=form).json()
+    assert "error" not in {*ours, *example}, (ours, example)
+    assert ours.keys() - example.keys() <= NOT_IN_EXAMPLES
+    both = [name for name in ours.keys() & example.keys() if None not in (ours[name], example[name])]
+    assert [name for name in both if type(ours[name]) is not type(example[name])] == []
