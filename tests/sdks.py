@@ -170,13 +170,13 @@ class ClientSdk:
 
     def __init__(self, key: str, origin: str, http_client: stripe.HTTPClient | None = None) -> None:
         addresses: Any = dict.fromkeys(("api", "files", "connect", "meter_events"), origin)
-        self._v1: Any = stripe.StripeClient(
+        self._client: Any = stripe.StripeClient(
             key, base_addresses=addresses, max_network_retries=2, http_client=http_client
-        ).v1
+        )
 
     def _method(self, method: str) -> Any:
         *nouns, verb = method.split(".")
-        service = self._v1
+        service = self._client if nouns[0] == "v2" else self._client.v1
         for noun in nouns:
             service = getattr(service, noun)
         return getattr(service, f"{verb}{self._suffix}")

@@ -287,6 +287,56 @@ def test_the_pdf_of_a_quote_is_streamed(stack: Stack, connect: Connect) -> None:
     assert sdk.pdf(quote).startswith(b"%PDF-")
 
 
+OUTBOUND = {
+    "amount": {"value": 1234, "currency": "usd"},
+    "from": {"financial_account": "fa_1", "currency": "usd"},
+    "to": {"recipient": "acct_1", "currency": "usd"},
+}
+
+
+@pytest.mark.parametrize("connect", ["client", "async", "node"], indirect=True)
+def test_v2_pays_and_raises_as_v1_does(stack: Stack, connect: Connect) -> None:
+    """JSON both ways; the module has no v2."""
+    key = stack.key("* /v2/*", caps=[cap(3000)])
+    sdk = connect(key)
+    method = "v2.money_management.outbound_payments.create"
+    ids = {sdk.call(method, OUTBOUND, run="run-1")["id"] for _ in range(2)}
+    assert len(ids) == 1
+    stack.settled(key, 1234)
+    assert len(stack.simulator.executed("/v2")) == 1
+    refused: list[tuple[dict[str, Any], str, str]] = [
+        ({"amount": {"value": 2000, "currency": "usd"}}, "RateLimitError", "spend_cap_exceeded"),
+        ({"amount": {"value": 10, "currency": "eur"}}, "PermissionError", "currency_not_allowed"),
+        ({"amount": {"value": -5, "currency": "usd"}}, "InvalidRequestError", "parameter_invalid_integer"),
+    ]
+    for more, kind, code in refused:
+        with pytest.raises(SdkError) as raised:
+            sdk.call(method, {**OUTBOUND, **more})
+        assert (raised.value.kind, raised.value.code) == (kind, code)
+    with pytest.raises(SdkError) as other:
+        sdk.call(method, {**OUTBOUND, "amount": {"value": 1, "currency": "usd"}}, run="run-1")
+    assert (other.value.kind, other.value.code) == ("IdempotencyError", "idempotency_key_reused")
+    assert len(stack.simulator.executed("/v2")) == 1
+
+
+@pytest.mark.parametrize("connect", ["client", "async", "node"], indirect=True)
+def test_v2_lists_page_by_the_addresses_in_their_answers_and_delete(stack: Stack, connect: Connect) -> None:
+    """A page names the next by a path, which leads to the sidecar again; a DELETE has a key in v2."""
+    key = stack.key("* /v2/*")
+    sdk = connect(key)
+    destination = {
+        **{"name": "Hook", "type": "webhook_endpoint", "event_payload": "thin"},
+        **{"enabled_events": ["*"], "webhook_endpoint": {"url": "https://example.com/hook"}},
+    }
+    events = "v2.core.event_destinations"
+    made = [sdk.call(f"{events}.create", destination)["id"] for _ in range(3)]
+    assert sdk.ids(events, {"limit": 2}) == made[::-1]
+    listed = [event.endpoint for event in stack.events(key, decision="allow")]
+    assert listed.count("GET /v2/core/event_destinations") == 2
+    sdk.call(f"{events}.delete", made[0])
+    assert sdk.ids(events, {"limit": 2}) == made[:0:-1]
+
+
 def test_a_cap_is_shared_by_all_kinds_of_calls(stack: Stack, connect: Connect) -> None:
     """What intents, sessions and charges commit together never passes the cap."""
     key = stack.key(caps=[cap(5000)])
