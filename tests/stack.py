@@ -97,11 +97,31 @@ class Simulator:
         """The POSTs it carried out, repeats left out."""
         return [request for request in self.posts(path) if request["executed"]]
 
+    def changes(self) -> list[dict[str, Any]]:
+        """The POSTs and DELETEs that reached its API, except those that it refused to begin."""
+        return list(self.http.get("/requests", params={"method": "POST,DELETE"}).json())
+
     @property
     def money(self) -> dict[str, Any]:
         """What was charged, captured and refunded in US dollars."""
         empty = {"charged": 0, "captured": 0, "refunded": 0}
         return dict(self.http.get("/summary").json()["money"].get("usd", empty))
+
+    @property
+    def committed(self) -> int:
+        """What moved, in either direction, and what still may without another call, in US dollars."""
+        movements = self.http.get("/money").json()["movements"]
+        total = 0
+        for one in movements:
+            assert one["currency"] == "usd"
+            total += one["new"] - (one["amount"] if one["step"] == "released" else 0)
+        return total
+
+    def act(self, action: str, object_id: str, **choices: Any) -> dict[str, Any]:
+        """Let somebody outside act, such as ``pay``; return the object that they acted on."""
+        answer = self.http.post(f"/{action}", json={"id": object_id, **choices}).raise_for_status().json()
+        assert answer["error"] is None, answer
+        return dict(answer["object"])
 
     def fault(self, fault: str, **more: Any) -> None:
         """Let something go wrong, once unless said otherwise."""
