@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
+from sidecar.twilio.vendor import Twilio
 from sidecar.upstream import Upstream
+from sidecar.vendor import Vendor
 from spendgate.v1 import policy_service_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -39,14 +43,33 @@ class CannotStart(Exception):
     """The sidecar can't start; the message says what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A vendor that is set up, and the way to it."""
+
+    vendor: Vendor
+    upstream: Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where requests to one vendor come in."""
+
+    path: str
+    """What their paths begin with, such as ``/stripe/``."""
+    gate: Gate
+    prefix: str = ""
+    """What is taken off the path before the vendor sees it."""
+
+
 class Edge:
     """The ASGI application: reads whole requests and hands them to the gate of their vendor."""
 
     def __init__(
-        self, gates: dict[str, Gate], ready: Callable[[], Awaitable[list[str]]], *, body_bytes_max: int
+        self, routes: Sequence[Route], ready: Callable[[], Awaitable[list[str]]], *, body_bytes_max: int
     ) -> None:
-        """``gates`` by path prefix; the empty prefix serves the root."""
-        self._gates = gates
+        """``body_bytes_max`` is the largest request body that is taken."""
+        self._routes = routes
         self._ready = ready
         self._body_bytes_max = body_bytes_max
 
@@ -55,9 +78,16 @@ class Edge:
         if scope["type"] != "http":
             return
         answer = await self._answer(scope, receive)
-        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        if answer.chunks is None:
+            headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer.body})
+            return
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        async with contextlib.aclosing(answer.chunks) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path = scope["raw_path"].decode("latin-1")
@@ -67,25 +97,28 @@ class Edge:
             problems = await self._ready()
             status = "not ready" if problems else "ready"
             return _json_answer(503 if problems else 200, {"status": status, "problems": problems})
-        prefix, gate = self._find(path)
-        if gate is None:
-            known = " or ".join(f"{name}/v1/…" for name in self._gates)
+        route = next((route for route in self._routes if path.startswith(route.path)), None)
+        if route is None:
+            known = " or ".join(f"{route.path}…" for route in self._routes)
             return _error(404, "path_unknown", f"Nothing is here. Call {known}.")
-        body = await self._body(receive)
-        if body is None:
-            return _error(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
         headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
         for name, value in scope["headers"]:
             headers[name].append(value)
         headers.default_factory = None
+        if b"upgrade" in headers:
+            # The parser ends a request that wants another protocol at its headers: its body is lost.
+            return route.gate.refuse(
+                Refused(400, "upgrade_not_supported", "Send the request as plain HTTP/1.1, without Upgrade.")
+            )
+        body = await self._body(receive)
+        if body is None:
+            return route.gate.refuse(
+                Refused(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
+            )
         query = scope["query_string"].decode("latin-1")
-        return await gate.handle(Request(scope["method"], path[len(prefix) :], query, headers, body))
-
-    def _find(self, path: str) -> tuple[str, Gate | None]:
-        for prefix, gate in self._gates.items():
-            if path.startswith(f"{prefix}/"):
-                return prefix, gate
-        return "", None
+        return await route.gate.handle(
+            Request(scope["method"], path[len(route.prefix) :], query, headers, body)
+        )
 
     async def _body(self, receive: Receive) -> bytes | None:
         body = b""
@@ -114,7 +147,7 @@ class Sidecar:
 
     def __init__(self, settings: SidecarSettings) -> None:
         self._settings = settings
-        self._warn_of_key()
+        self._backends = _backends(settings)
         token = settings.sidecar_token or _read_token(settings.data_dir / "sidecar.token")
         self._channel = grpc.aio.insecure_channel(
             settings.policy_address,
@@ -129,11 +162,7 @@ class Sidecar:
         )
         self._policy = PolicyLink(self._channel, token)
         self._outbox = Outbox(self._policy)
-        self._upstream = Upstream(
-            settings.stripe_api_base, settings.stripe_secret_key, timeout_s=settings.stripe_timeout_s
-        )
         self._decisions = Decisions(self._policy, timeout_s=settings.decision_timeout_ms / 1000)
-        self._gate = Gate(Stripe(), self._decisions, self._outbox, self._upstream)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then let calls and settlements under way finish."""
@@ -142,16 +171,20 @@ class Sidecar:
             _listen(settings.sidecar_host, settings.sidecar_port, "--sidecar-port"),
             _listen(settings.sidecar_host, settings.sidecar_root_port, "--sidecar-root-port"),
         ]
-        await self._upstream.open()
+        for backend in self._backends:
+            await backend.upstream.open()
         outbox = asyncio.create_task(self._outbox.run())
-        servers = [self._server({Stripe.prefix: self._gate}), self._server({"": self._gate})]
+        shared_routes, root_routes = self._routes()
+        servers = [self._server(shared_routes), self._server(root_routes)]
         serving = [
             asyncio.create_task(server.serve(sockets=[bound]))
             for server, bound in zip(servers, sockets, strict=True)
         ]
-        shared, root = (bound.getsockname()[1] for bound in sockets)
-        host = settings.sidecar_host
-        log.info("sidecar listens on http://%s:%s/stripe and on http://%s:%s", host, shared, host, root)
+        for bound, routes in zip(sockets, (shared_routes, root_routes), strict=True):
+            paths = ", ".join(f"{route.path}…" for route in routes)
+            log.info(
+                "sidecar listens on http://%s:%s for %s", settings.sidecar_host, bound.getsockname()[1], paths
+            )
         await asyncio.wait([asyncio.create_task(stop.wait()), *serving], return_when=asyncio.FIRST_COMPLETED)
         log.info("sidecar stops; calls under way have %s s", settings.drain_s)
         for server in servers:
@@ -165,12 +198,24 @@ class Sidecar:
             )
         outbox.cancel()
         await asyncio.gather(outbox, return_exceptions=True)
-        await self._upstream.close()
+        for backend in self._backends:
+            await backend.upstream.close()
         await self._channel.close()
 
-    def _server(self, gates: dict[str, Gate]) -> _Server:
+    def _routes(self) -> tuple[list[Route], list[Route]]:
+        """Return the routes of the port that all vendors share, and of the one without prefixes."""
+        shared, root = [], []
+        for backend in self._backends:
+            vendor = backend.vendor
+            gate = Gate(vendor, self._decisions, self._outbox, backend.upstream)
+            for version in vendor.versions:
+                shared.append(Route(f"{vendor.prefix}{version}/", gate, vendor.prefix))
+                root.append(Route(f"{version}/", gate))
+        return shared, root
+
+    def _server(self, routes: Sequence[Route]) -> _Server:
         settings = self._settings
-        edge = Edge(gates, self._problems, body_bytes_max=settings.body_bytes_max)
+        edge = Edge(routes, self._problems, body_bytes_max=settings.body_bytes_max)
         return _Server(
             uvicorn.Config(
                 edge,
@@ -198,17 +243,44 @@ class Sidecar:
             return [f"the policy server at {self._settings.policy_address}: {refused.message}"]
         return []
 
-    def _warn_of_key(self) -> None:
-        key = self._settings.stripe_secret_key.get_secret_value()
-        if not key.startswith(("sk_", "rk_")):
-            raise CannotStart(
-                "STRIPE_SECRET_KEY is not a Stripe key: it must begin with rk_ (restricted, best) or sk_."
-            )
-        if key.startswith("sk_live_"):
-            log.warning(
-                "STRIPE_SECRET_KEY is a full live key. Use a restricted key (rk_live_…) with only the "
-                "permissions that agents need: it is the second wall behind Spendgate."
-            )
+
+def _backends(settings: SidecarSettings) -> list[Backend]:
+    """Return the vendors that the settings set up."""
+    backends = []
+    if settings.stripe_secret_key is not None:
+        backends.append(_stripe(settings, settings.stripe_secret_key.get_secret_value()))
+    if settings.twilio_account_sid is not None and settings.twilio_auth_token is not None:
+        backends.append(
+            _twilio(settings, settings.twilio_account_sid, settings.twilio_auth_token.get_secret_value())
+        )
+    return backends
+
+
+def _stripe(settings: SidecarSettings, key: str) -> Backend:
+    if not key.startswith(("sk_", "rk_")):
+        raise CannotStart(
+            "STRIPE_SECRET_KEY is not a Stripe key: it must begin with rk_ (restricted, best) or sk_."
+        )
+    if key.startswith("sk_live_"):
+        log.warning(
+            "STRIPE_SECRET_KEY is a full live key. Use a restricted key (rk_live_…) with only the "
+            "permissions that agents need: it is the second wall behind Spendgate."
+        )
+    upstream = Upstream(
+        settings.stripe_api_base,
+        SecretStr(f"Bearer {key}"),
+        timeout_s=settings.stripe_timeout_s,
+        files_origin=settings.files_base,
+    )
+    return Backend(Stripe(), upstream)
+
+
+def _twilio(settings: SidecarSettings, account_sid: str, auth_token: str) -> Backend:
+    credentials = base64.b64encode(f"{account_sid}:{auth_token}".encode()).decode()
+    upstream = Upstream(
+        settings.twilio_api_base, SecretStr(f"Basic {credentials}"), timeout_s=settings.twilio_timeout_s
+    )
+    return Backend(Twilio(account_sid), upstream)
 
 
 def _read_token(path: Path) -> SecretStr:

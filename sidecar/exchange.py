@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -34,15 +34,21 @@ class Forward:
     """Path and query."""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
+    files: bool = False
+    """Whether it goes to the vendor's host for files."""
+    streams: bool = False
+    """Whether the answer may be large and is passed on as it comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP response."""
+    """One HTTP response, whole or as it comes."""
 
     status: int
     headers: Headers
-    body: bytes = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+    chunks: AsyncGenerator[bytes, None] | None = field(default=None, repr=False)
+    """What follows, in place of ``body``; whoever takes it must go to its end or close it."""
 
     def header(self, name: bytes) -> str:
         """Return the first header of this name, empty when absent."""
@@ -50,4 +56,4 @@ class Answer:
 
     def extended(self, *more: tuple[bytes, bytes]) -> Answer:
         """Return the same answer with more headers."""
-        return Answer(self.status, [*self.headers, *more], self.body)
+        return replace(self, headers=[*self.headers, *more])

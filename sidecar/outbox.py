@@ -29,6 +29,8 @@ _PAUSE_MAX_S = 2.0
 _REFUSALS_MAX = 10_000
 """How many local refusals wait at most; an agent could make any number of them while nobody listens."""
 
+_OBSERVATIONS_MAX = 1_000
+
 Delivered = Callable[[], None]
 
 
@@ -40,6 +42,7 @@ class Outbox:
         self._settlements: deque[tuple[pb.SettleRequest, Delivered]] = deque()
         self._refusals: deque[pb.Refusal] = deque()
         self._refusals_lost = 0
+        self._observations: deque[pb.Observation] = deque(maxlen=_OBSERVATIONS_MAX)
         self._filled = asyncio.Event()
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
@@ -56,6 +59,11 @@ class Outbox:
         self._wake()
         if at_once:
             self._hurry.set()
+
+    def observe(self, observation: pb.Observation) -> None:
+        """Hand over what an object commits for good. It may be lost: the next look at it says the same."""
+        self._observations.append(observation)
+        self._wake()
 
     def record(self, refusal: pb.Refusal) -> None:
         """Hand over a refusal for the record."""
@@ -80,6 +88,7 @@ class Outbox:
             self._hurry.clear()
             try:
                 await self._deliver_settlements()
+                await self._deliver_observations()
                 await self._deliver_refusals()
             except grpc.aio.AioRpcError as error:
                 log.warning(
@@ -90,7 +99,7 @@ class Outbox:
                 pause_s = min(pause_s * 2, _PAUSE_MAX_S)
                 continue
             pause_s = _PAUSE_FIRST_S
-            if not self._settlements and not self._refusals:
+            if not self._settlements and not self._refusals and not self._observations:
                 self._filled.clear()
                 self._idle.set()
 
@@ -124,6 +133,16 @@ class Outbox:
             self._settlements.extend(again)
             if again:
                 await asyncio.sleep(_PAUSE_FIRST_S)
+
+    async def _deliver_observations(self) -> None:
+        batch: list[pb.Observation] = []
+        while self._observations and len(batch) < _BATCH_MAX:
+            batch.append(self._observations.popleft())
+        if batch:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self._policy.batch_record_observations(
+                    pb.BatchRecordObservationsRequest(observations=batch), timeout_s=_TIMEOUT_S
+                )
 
     async def _deliver_refusals(self) -> None:
         while self._refusals:

@@ -69,3 +69,9 @@ class PolicyLink:
     ) -> pb.BatchRecordRefusalsResponse:
         """Report what was refused here."""
         return await self._stub.BatchRecordRefusals(request, timeout=timeout_s, metadata=self._metadata)
+
+    async def batch_record_observations(
+        self, request: pb.BatchRecordObservationsRequest, *, timeout_s: float
+    ) -> pb.BatchRecordObservationsResponse:
+        """Report what objects were seen to commit for good."""
+        return await self._stub.BatchRecordObservations(request, timeout=timeout_s, metadata=self._metadata)

@@ -45,6 +45,7 @@ _BY_REASON: dict[int, tuple[int, str]] = {
     pb.DENY_REASON_VAULT_KEY_EXPIRED: (401, "vault_key_invalid"),
     pb.DENY_REASON_ACCOUNT_FROZEN: (403, "account_frozen"),
     pb.DENY_REASON_ENDPOINT_NOT_ALLOWED: (403, "endpoint_not_allowed"),
+    pb.DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: (403, "vendor_account_not_allowed"),
     pb.DENY_REASON_CURRENCY_NOT_ALLOWED: (403, "currency_not_allowed"),
     pb.DENY_REASON_PARAMETER_NOT_ALLOWED: (403, "parameter_not_allowed"),
     pb.DENY_REASON_RUN_ID_REQUIRED: (400, "run_id_required"),
@@ -55,14 +56,23 @@ _BY_REASON: dict[int, tuple[int, str]] = {
 }
 
 
-def denied(verdict: pb.AuthorizeResponse) -> Refused:
-    """Return the refusal for a call that the policy server denied."""
+def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
+    """Return the refusal for a call that the policy server denied.
+
+    ``unpriced`` says why nobody can tell what the call moves.
+    """
     status, code = _BY_REASON.get(verdict.deny_reason, (403, "refused"))
+    message = verdict.message
+    if unpriced and verdict.deny_reason == pb.DENY_REASON_AMOUNT_UNKNOWN:
+        message = (
+            f"What this call moves can't be told before it is made: {unpriced}. Only a policy that names the "
+            "endpoint as unpriced lets it pass."
+        )
     cap = next((cap for cap in verdict.caps if cap_rule(cap) == verdict.rule), None)
     return Refused(
         status,
         code,
-        verdict.message,
+        message,
         parameter=verdict.rule if code == "parameter_not_allowed" else "",
         # A cap has room again after its reset; nothing else heals by waiting.
         retryable=cap is not None and cap.HasField("reset_time"),
@@ -94,7 +104,7 @@ def policy_unavailable(why: str) -> Refused:
 
 
 def in_flight_elsewhere(name: str) -> Refused:
-    """Return what Stripe says when the first of two equal calls is under way."""
+    """Return the refusal for a repeat while the first of the two equal calls is under way."""
     return Refused(
         409,
         "idempotency_key_in_use",
@@ -102,6 +112,19 @@ def in_flight_elsewhere(name: str) -> Refused:
         "it is answered once the first is done, and never made twice.",
         retryable=True,
         decided=True,
+    )
+
+
+def never_repeated(verdict: pb.AuthorizeResponse) -> Refused:
+    """Return the refusal for a repeat whose first outcome only a second, real call could show."""
+    return Refused(
+        409,
+        "outcome_unknown",
+        f"The call {verdict.idempotency_key!r} was sent before and its outcome is not known. This vendor "
+        "has no way to repeat it safely, so it is not sent again. Trying again can't help; an operator "
+        "must look.",
+        decided=True,
+        authorization_id=verdict.authorization_id,
     )
 
 
@@ -122,14 +145,21 @@ def not_sent(verdict: pb.AuthorizeResponse, why: str) -> Refused:
     )
 
 
-def outcome_unknown(verdict: pb.AuthorizeResponse, why: str) -> Refused:
-    """Return the answer for a call that was sent and whose outcome is not known."""
+def outcome_unknown(verdict: pb.AuthorizeResponse, why: str, *, repeatable: bool) -> Refused:
+    """Return the answer for a call that was sent and whose outcome is not known.
+
+    ``repeatable`` says whether a repeat can find out.
+    """
+    what_now = (
+        "Repeating the same call is safe: it finds out what happened and never pays twice."
+        if repeatable
+        else "A repeat is safe, but is not sent and can't find out: an operator must look."
+    )
     return Refused(
         504,
         "outcome_unknown",
-        f"The call was sent and its outcome is not known: {why}. Its amount stays held. Repeating the same "
-        "call is safe: it finds out what happened and never pays twice.",
-        retryable=True,
+        f"The call was sent and its outcome is not known: {why}. Its amount stays held. {what_now}",
+        retryable=repeatable,
         decided=True,
         authorization_id=verdict.authorization_id,
     )

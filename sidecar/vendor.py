@@ -1,18 +1,24 @@
 """What the sidecar needs from a vendor, in its own words.
 
-A vendor is a package beside this file. It reads requests, knows where money
-stands in them, and says what an answer means; it sends nothing and decides
-nothing.
+A vendor is a package beside this file, such as `sidecar.stripe`; docs/vendors.md
+tells how to add one. It reads
+requests, knows where money stands in them, names what a repeat is, says what an
+answer means, and shapes errors for the vendor's own SDKs. It sends nothing and
+decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from sidecar.exchange import Answer, Forward, Request
 from sidecar.refusals import Refused
+
+
+class Unpriced(Exception):
+    """Nobody can tell what the call moves before it is made; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,19 @@ class Money:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What a call commits at most, and which objects that concerns."""
+
+    money: Money
+    object_id: str = ""
+    """The object whose commitment the call changes, where only the vendor could say which."""
+    absorbed: tuple[str, ...] = ()
+    """Objects that become part of that one, such as the items of an invoice."""
+    refunded: str = ""
+    """The object whose money the call gives back to who paid it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request that could be read in exactly one way."""
 
@@ -33,19 +52,33 @@ class Call:
     changes: bool
     """Whether it changes anything at the vendor."""
     moves_money: bool
+    """Whether it does so by moving money, of a known amount or not."""
     forward: Forward
     """What will be sent, written anew from what was judged."""
     fingerprint: str
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Parameters that the policy may look at; no card or bank details."""
-    money: Money | None = None
-    """What the call commits at most; None when it must be asked of the vendor."""
+    price: Price | None = None
+    """What the call commits at most, as far as the request says it."""
+    asks: bool = False
+    """Whether the vendor must be asked for the price, where the request does not say it."""
     object_id: str = ""
-    """The vendor's object whose commitment the call changes."""
+    """The vendor's object whose commitment the call changes, where the request says which."""
     given_key: str = ""
     """The idempotency key that the agent wrote into the request itself."""
     header_key: str = ""
     """The idempotency key in the header, which SDKs make up for every call."""
+    idempotent: bool = False
+    """Whether doing it twice is the same as doing it once, so that a repeat may be sent."""
+    vendor_account: str = ""
+    """The account at the vendor that the call acts for, when it is not the key's own."""
+    plan: object = None
+    """The vendor's own note on the call, for `Vendor.price` and `Vendor.classify`."""
+
+    @property
+    def step_of(self) -> str:
+        """The object whose commitment the call changes; empty when it makes a new one."""
+        return self.object_id or (self.price.object_id if self.price else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +86,11 @@ class Succeeded:
     """The vendor did it."""
 
     money: Money | None = None
-    """What the object commits now; None when the call moves no money."""
+    """What the object commits now; None when the answer does not say, so that what was held counts."""
     object_id: str = ""
+    """The object that the call made or changed; it is fetched to answer a late repeat."""
+    counted_id: str = ""
+    """The object under which the money counts, when it is another."""
     steps_follow: bool = False
     """Whether later calls may change what the object commits."""
 
@@ -62,6 +98,10 @@ class Succeeded:
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The vendor certainly did not do it."""
+
+    money: Money | None = None
+    """What the call left behind all the same: a declined payment that can still be paid."""
+    object_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +111,15 @@ class Unclear:
 
 Reading = Succeeded | Failed | Unclear
 
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an object commits for good, as a read happened to show."""
+
+    object_id: str
+    money: Money
+
+
 Fetch = Callable[[str], Awaitable[Answer]]
 """Sends a GET for a path to the vendor; raises `Refused` when there is no answer."""
 
@@ -78,14 +127,43 @@ Fetch = Callable[[str], Awaitable[Answer]]
 class Vendor(Protocol):
     """One vendor's ways."""
 
+    name: str
+    """What people call it, such as ``Stripe``."""
+
     prefix: str
     """First path segment on the shared port, such as ``/stripe``."""
+
+    versions: tuple[str, ...]
+    """First path segments of the vendor's own paths, such as ``/v1``, for the port without prefixes."""
+
+    replays: bool
+    """Whether a repeat under the same upstream key gets the first answer, and is never done twice."""
+
+    request_id_header: bytes
+    """The header, in lower case, by which the vendor finds a request in its logs."""
+
+    def owns_key(self, key: str) -> bool:
+        """Tell whether a key is one of the vendor's own, which no agent should hold."""
 
     def read(self, request: Request) -> Call:
         """Read a request strictly, or raise `Refused`."""
 
-    async def price(self, call: Call, fetch: Fetch) -> Money:
-        """Return what ``call`` commits at most, asking the vendor; `Refused` when it stays unknown."""
+    async def price(self, call: Call, fetch: Fetch) -> Price | None:
+        """Ask the vendor what ``call`` commits at most; None when it moves no money after all.
+
+        Raises `Unpriced` when nobody can tell before, and `Refused` when the call can't be right.
+        """
+
+    def lookup(self, call: Call, path: str) -> Forward:
+        """Return what to send to GET an object that ``call`` is about."""
+
+    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
+        """Return what to send, with the name by which the vendor recognises a repeat, where it has one.
+
+        ``asked`` is what the first call with this name was decided on. Where the
+        request leaves its amount open, that is written into it, so that nothing
+        that happened at the vendor meanwhile makes it another amount.
+        """
 
     def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:
         """Say what the vendor's answer to a changing call means.
@@ -94,6 +172,9 @@ class Vendor(Protocol):
         knows what became of it: only an answer that tells of that first try may
         be read as failed.
         """
+
+    def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
+        """Return what a read, or a fetch for a repeat, shows of objects that nothing can change any more."""
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched; None when that is not known."""

@@ -11,33 +11,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stripe_simulator import idempotency
-from stripe_simulator.authentication import PLATFORM_ACCOUNT, account_of, check_key, read_credentials
+from stripe_simulator.authentication import PLATFORM_ACCOUNT
 from stripe_simulator.call import Call
 from stripe_simulator.clock import Clock
-from stripe_simulator.endpoints import Endpoint, Route, find_route
+from stripe_simulator.downloads import Download
+from stripe_simulator.endpoints import ROUTES
 from stripe_simulator.errors import StripeError, server_error
 from stripe_simulator.events import API_VERSION
 from stripe_simulator.expansion import check_expansions, expand
 from stripe_simulator.faults import Faults
-from stripe_simulator.forms import Form, parse_body, parse_form
 from stripe_simulator.idempotency import IdempotencyStore, KeptAnswer, Outcome
 from stripe_simulator.identifiers import Identifiers
+from stripe_simulator.incoming import Incoming, authenticated_form
+from stripe_simulator.json_bodies import JsonParameters
 from stripe_simulator.json_text import compact_json
 from stripe_simulator.ledger import Ledger
+from stripe_simulator.money import Movement
 from stripe_simulator.parameters import Parameters
-from stripe_simulator.request_log import LoggedRequest, RequestLog
-
-
-@dataclass(slots=True)
-class Incoming:
-    """A request as it came off the wire. Header names are looked up without regard to case."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    entry: LoggedRequest
-    body: bytes = b""
+from stripe_simulator.request_log import RequestLog
+from stripe_simulator.routing import Endpoint, Route
+from stripe_simulator.settings import Settings
 
 
 @dataclass(slots=True)
@@ -47,6 +40,7 @@ class Answer:
     status: int
     body: bytes
     headers: dict[str, str]
+    download: Download | None = None
 
 
 @dataclass(slots=True)
@@ -72,7 +66,12 @@ class StripeApi:
         self.identifiers = Identifiers()
         self.ledgers: dict[str, Ledger] = {}
         self.log = RequestLog()
-        self._kept = IdempotencyStore()
+        self.settings = Settings()
+        self.outside: list[tuple[str, Movement]] = []
+        self._kept = {
+            "v1": IdempotencyStore(),
+            "v2": IdempotencyStore(idempotency.KEPT_SECONDS_V2),
+        }
 
     def reset(self) -> None:
         """Forget everything: objects, keys, log, faults and the moved clock."""
@@ -90,6 +89,7 @@ class StripeApi:
             request_id=self.identifiers.new("req"),
             idempotency_key=headers.get("Idempotency-Key"),
             time=self.clock.now(),
+            headers=headers,
         )
         return Incoming(method, path, query, headers, entry)
 
@@ -102,55 +102,51 @@ class StripeApi:
 
     def _admit(self, incoming: Incoming) -> Admitted | Answer:
         entry = incoming.entry
-        form = self._authenticated_form(incoming)
+        form = authenticated_form(incoming, self._secret_keys)
         account = entry.stripe_account or PLATFORM_ACCOUNT
-        route = find_route(incoming.method, incoming.path)
+        route = ROUTES.find(incoming.method, incoming.path)
+        version = route.endpoint.version
+        if version == "v2" and "Stripe-Version" not in incoming.headers:
+            raise StripeError(400, "A Stripe-Version header is required in v2 of the API.")
         if incoming.method == "POST":
             self.log.at_endpoint(route.endpoint.name).received += 1
-        key = _key_of(incoming)
+        key = incoming.idempotency_key
         first = None
         if key is not None:
             idempotency.check_key(key)
-            first = KeptAnswer(route.path, idempotency.fingerprint(form), self.clock.now())
-            outcome = self._kept.claim(account, key, first)
+            where = route.path if incoming.method == "POST" else f"{incoming.method} {route.path}"
+            first = KeptAnswer(where, idempotency.fingerprint(form), self.clock.now())
+            outcome = self._kept[version].claim(account, key, first)
             if outcome is not None:
                 return self._replay(incoming, route.endpoint, outcome)
         call = Call(
-            ledger=self._ledger(account),
-            parameters=Parameters(form),
+            ledger=self.ledger(account),
+            parameters=JsonParameters(form) if version == "v2" else Parameters(form),
             path=route.path,
             path_ids=route.ids,
             request_id=entry.request_id,
             idempotency_key=key,
             now=self.clock.now(),
+            settings=self.settings,
+            uploads=incoming.uploads,
         )
         return Admitted(incoming, route, call, first)
 
-    def _authenticated_form(self, incoming: Incoming) -> Form:
-        """The parameters of an authentic request, without the API key and the account."""
-        refusal: StripeError | None = None
-        form: Form = {}
-        try:
-            form = _read_form(incoming)
-        except StripeError as error:
-            # Stripe wants a key before it talks about anything else.
-            refusal = error
-        credentials = read_credentials(incoming.headers, form)
-        incoming.entry.authorization, incoming.entry.key_last4 = credentials.kind, credentials.last4
-        form.pop("key", None)
-        incoming.entry.parameters = form
-        check_key(credentials, self._secret_keys)
-        if refusal is not None:
-            raise refusal
-        incoming.entry.stripe_account = account_of(incoming.headers, form)
-        form.pop("_stripe_account", None)
-        return form
-
-    def _ledger(self, account: str) -> Ledger:
+    def ledger(self, account: str = PLATFORM_ACCOUNT) -> Ledger:
+        """Everything an account holds; it begins empty."""
         ledger = self.ledgers.get(account)
         if ledger is None:
             ledger = self.ledgers[account] = Ledger(account, self.identifiers)
         return ledger
+
+    def outside_call(self, account: str) -> Call:
+        """For what happens without a request, such as a customer who pays."""
+        ledger, now = self.ledger(account), self.clock.now()
+        return Call(ledger, Parameters({}), "", (), None, None, now, self.settings)
+
+    def note_outside(self, call: Call) -> None:
+        """Keep what moved outside any request, with the account it moved in."""
+        self.outside += [(call.ledger.account, movement) for movement in call.movements]
 
     def execute(self, admitted: Admitted, fail_with: int | None = None) -> Answer:
         """Run the endpoint. With `fail_with`, its effect stands but the outcome, also kept, is an error."""
@@ -158,10 +154,12 @@ class StripeApi:
         try:
             outcome = self._run(admitted)
         except StripeError as refusal:
-            outcome = _refused(refusal, call.request_id)
+            outcome = _refused(refusal, admitted.incoming.entry.request_id)
+        truth = outcome
         if fail_with is not None and call.began:
-            outcome = _refused(server_error(fail_with), call.request_id)
-        self._settle_key(admitted, outcome)
+            outcome = _refused(server_error(fail_with), admitted.incoming.entry.request_id)
+        # A repeat gets a stored error in v1; v2 finds out what became of the first request.
+        self._settle_key(admitted, truth if admitted.route.endpoint.version == "v2" else outcome)
         self._count(admitted)
         return _answer(admitted.incoming, outcome)
 
@@ -176,6 +174,8 @@ class StripeApi:
             if endpoint.method != "POST":
                 call.begin()
             result = endpoint.run(call)
+            if isinstance(result, Download):
+                return Outcome(200, b"", {"Content-Type": result.content_type}, download=result)
             object_id = result.get("id")
             expand(call.ledger, result, expansions)
         except StripeError:
@@ -187,21 +187,22 @@ class StripeApi:
 
     def _settle_key(self, admitted: Admitted, outcome: Outcome) -> None:
         """Keep the outcome once the endpoint began; otherwise the key is as if it was never sent."""
-        call = admitted.call
+        call, version = admitted.call, admitted.route.endpoint.version
         if call.idempotency_key is None or admitted.kept is None:
             return
         outcome.headers["Idempotency-Key"] = call.idempotency_key
-        outcome.headers["Original-Request"] = call.request_id
-        if call.began:
+        outcome.headers["Original-Request"] = admitted.incoming.entry.request_id
+        if call.began and (version == "v1" or outcome.status < 400):
             # A repeat would get this very answer, so Stripe tells its libraries not to try.
             outcome.headers["Stripe-Should-Retry"] = "false"
             admitted.kept.outcome = outcome
         else:
-            self._kept.release(call.ledger.account, call.idempotency_key, admitted.kept)
+            self._kept[version].release(call.ledger.account, call.idempotency_key, admitted.kept)
 
     def _count(self, admitted: Admitted) -> None:
         entry = admitted.incoming.entry
         entry.executed = admitted.call.began
+        entry.money = admitted.call.movements
         if entry.executed and entry.method == "POST":
             self.log.posts.executed += 1
             self.log.at_endpoint(admitted.route.endpoint.name).executed += 1
@@ -217,14 +218,9 @@ class StripeApi:
     def refuse(self, incoming: Incoming, refusal: StripeError) -> Answer:
         """An answer that is kept under no key."""
         outcome = _refused(refusal, incoming.entry.request_id)
-        if (key := _key_of(incoming)) is not None:
+        if (key := incoming.idempotency_key) is not None:
             outcome.headers["Idempotency-Key"] = key
         return _answer(incoming, outcome)
-
-
-def _key_of(incoming: Incoming) -> str | None:
-    """Only a POST has an idempotency key; an empty header is none."""
-    return (incoming.headers.get("Idempotency-Key") or None) if incoming.method == "POST" else None
 
 
 def _refused(refusal: StripeError, request_id: str) -> Outcome:
@@ -244,16 +240,7 @@ def _answer(incoming: Incoming, outcome: Outcome) -> Answer:
     }
     if entry.stripe_account is not None:
         headers["Stripe-Account"] = entry.stripe_account
-    return Answer(outcome.status, outcome.body, headers)
-
-
-def _read_form(incoming: Incoming) -> Form:
-    """Query and body merged as Rack does: a name in the body replaces the same name in the query."""
-    form = parse_form(incoming.query) if incoming.query else {}
-    content_type = incoming.headers.get("Content-Type", "")
-    if incoming.body or (incoming.method == "POST" and content_type):
-        form.update(parse_body(content_type, incoming.body))
-    return form
+    return Answer(outcome.status, outcome.body, headers, outcome.download)
 
 
 def _encoded(document: object) -> bytes:

@@ -1,21 +1,47 @@
-"""The account's balance: what was captured less what was given back. The simulator takes no fees."""
+"""The account's balance: what moved in less what moved out. The simulator takes no fees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from stripe_simulator.call import Call
-from stripe_simulator.errors import JsonObject
+from stripe_simulator.errors import JsonObject, StripeError
+
+if TYPE_CHECKING:
+    from stripe_simulator.funds.payouts import Payout
+    from stripe_simulator.v2.outbound import Outbound
 
 
 def retrieve(call: Call) -> JsonObject:
-    available = {
-        currency: total["captured"] - total["refunded"] for currency, total in call.ledger.money().items()
-    }
-    if not available:
-        available = {"usd": 0}
+    currencies = list(call.ledger.funds) or ["usd"]
     return {
         "object": "balance",
-        "available": [_entry(amount, currency) for currency, amount in available.items()],
+        "available": [_entry(available(call, currency), currency) for currency in currencies],
         "livemode": False,
-        "pending": [_entry(0, currency) for currency in available],
+        "pending": [_entry(0, currency) for currency in currencies],
     }
+
+
+def available(call: Call, currency: str) -> int:
+    """Minor units; a payout or an outbound payment under way is no longer available."""
+    ledger = call.ledger
+    under_way: list[Payout | Outbound] = [
+        *ledger.payouts,
+        *ledger.outbound_payments,
+        *ledger.outbound_transfers,
+    ]
+    leaving = sum(one.amount for one in under_way if one.currency == currency and one.is_under_way)
+    return ledger.funds.get(currency, 0) - leaving
+
+
+def require_funds(call: Call, amount: int, currency: str) -> None:
+    """Refuse what the balance does not have, once a test has said how much there is."""
+    if call.settings.limited_funds and amount > available(call, currency):
+        raise StripeError(
+            400,
+            "You have insufficient available funds in your Stripe account.",
+            code="balance_insufficient",
+        )
 
 
 def _entry(amount: int, currency: str) -> JsonObject:

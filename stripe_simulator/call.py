@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from stripe_simulator.forms import Upload
 from stripe_simulator.ledger import Ledger
+from stripe_simulator.money import Movement
 from stripe_simulator.parameters import Parameters
+from stripe_simulator.settings import Settings
 
 
 @dataclass(slots=True)
@@ -14,16 +17,21 @@ class Call:
 
     Stripe keeps the answer of a keyed request only once the endpoint began to execute, so `begin` is the line
     between a refusal that may be corrected under the same key and one that is repeated for it.
+
+    What happens outside the API, such as a customer who pays, is a call without a request id.
     """
 
     ledger: Ledger
     parameters: Parameters
     path: str
     path_ids: tuple[str, ...]
-    request_id: str
+    request_id: str | None
     idempotency_key: str | None
     now: int
+    settings: Settings
+    uploads: dict[str, Upload] = field(default_factory=dict)
     began: bool = False
+    movements: list[Movement] = field(default_factory=list)
 
     def begin(self) -> None:
         self.began = True

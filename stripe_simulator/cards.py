@@ -14,19 +14,39 @@ class Decline:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One test card. `attaches` is False for a card that is already refused when a customer is given it."""
+    """One test card, or one bank account. `attaches` is False for what a customer cannot even be given.
+
+    `settles_later`: whether it pays is only known when a test says so. `dispute`: the reason for which its
+    owner disputes every charge. `refunds`: the status a refund to it begins with.
+    """
 
     brand: str
     last4: str
     decline: Decline | None = None
     needs_authentication: bool = False
     attaches: bool = True
+    kind: str = "card"
+    settles_later: bool = False
+    dispute: str | None = None
+    refunds: str = "succeeded"
 
 
 AUTHENTICATION_DECLINE = Decline(
     "authentication_required",
     "authentication_required",
     "Your card was declined. This transaction requires authentication.",
+)
+
+AUTHENTICATION_FAILURE = Decline(
+    "payment_intent_authentication_failure",
+    "authentication_required",
+    "The provided PaymentMethod has failed authentication. You can provide payment_method_data or a new "
+    "PaymentMethod to attempt to fulfill this PaymentIntent again.",
+)
+DEBIT_FAILURE = Decline(
+    "payment_method_provider_decline",
+    "insufficient_funds",
+    "The customer's account has insufficient funds to cover this payment.",
 )
 
 _BRANDS = {
@@ -81,9 +101,17 @@ def _test_cards() -> dict[str, Card]:
     cards["chargeCustomerFail"] = Card("visa", "0341", decline=_DECLINES["chargeDeclined"][1])
     for name in ("authenticationRequired", "threeDSecureRequired"):
         cards[name] = Card("visa", "3184", needs_authentication=True)
+    cards["createDispute"] = Card("visa", "0259", dispute="fraudulent")
+    cards["createDisputeProductNotReceived"] = Card("visa", "2685", dispute="product_not_received")
+    cards["pendingRefund"] = Card("visa", "7726", refunds="pending")
+    # Stripe has no card for these two; a refund that waits for the customer and a debit that takes days.
+    cards["refundRequiresAction"] = Card("visa", "7734", refunds="requires_action")
+    cards["usBankAccount"] = _BANK_ACCOUNT
     return cards
 
 
+_BANK_ACCOUNT = Card("stripe_test_bank", "6789", kind="us_bank_account", settles_later=True)
+_BANK_NAMES = ("pm_usBankAccount", "pm_usBankAccount_processing", "pm_usBankAccount_success")
 _CARDS = _test_cards()
 
 
@@ -94,4 +122,6 @@ def card_of_token(token: str) -> Card | None:
 
 def card_of_test_payment_method(name: str) -> Card | None:
     """The card behind a ready-made PaymentMethod such as `pm_card_visa`."""
+    if name in _BANK_NAMES:
+        return _BANK_ACCOUNT
     return _CARDS.get(name[8:]) if name.startswith("pm_card_") else None

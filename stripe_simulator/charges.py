@@ -8,9 +8,11 @@ from stripe_simulator.call import Call
 from stripe_simulator.cards import AUTHENTICATION_DECLINE, Decline, card_of_token
 from stripe_simulator.customers import existing_customer
 from stripe_simulator.details import read_details
+from stripe_simulator.disputes import dispute_if_the_card_says_so
 from stripe_simulator.errors import JsonObject, StripeError, no_such_object
 from stripe_simulator.events import record_event
 from stripe_simulator.lists import page
+from stripe_simulator.money import commit, move
 from stripe_simulator.objects import Charge, Details, PaymentMethod
 from stripe_simulator.parameters import Parameters, check_charge_amount
 
@@ -30,6 +32,7 @@ class Attempt:
     details: Details
     metadata: dict[str, str]
     payment_intent: str | None = None
+    owner: str | None = None
 
 
 def attempt_charge(call: Call, attempt: Attempt) -> Charge:
@@ -40,6 +43,7 @@ def attempt_charge(call: Call, attempt: Attempt) -> Charge:
         # A bare charge has no step in which the cardholder could authenticate.
         decline = AUTHENTICATION_DECLINE
     captured = decline is None and attempt.capture
+    pending = captured and card.settles_later
     charge = Charge(
         id=call.new_id("ch"),
         created=call.now,
@@ -53,9 +57,15 @@ def attempt_charge(call: Call, attempt: Attempt) -> Charge:
         captured=captured,
         amount_captured=attempt.amount if captured else 0,
         decline=decline,
+        pending=pending,
     )
     call.ledger.charges.add(charge)
-    record_event(call, "charge.failed" if decline else "charge.succeeded", charge.json())
+    charge.owner = attempt.owner or charge.id
+    if captured and not pending:
+        move(call, charge.owner, charge.amount, charge.currency)
+    elif decline is None and charge.owner == charge.id:
+        commit(call, charge.id, charge.amount, charge.currency)
+    record_event(call, f"charge.{charge.status}", charge.json())
     return charge
 
 
@@ -75,6 +85,7 @@ def create(call: Call) -> JsonObject:
     charge = attempt_charge(call, Attempt(amount, currency, capture, customer, method, details, metadata))
     if charge.decline is not None:
         raise _declined(charge.id, charge.decline)
+    dispute_if_the_card_says_so(call, charge)
     return charge.json()
 
 
@@ -218,10 +229,12 @@ def take_held(call: Call, charge: Charge, amount: int, *, final: bool) -> None:
     """Capture `amount` minor units of a hold; when `final`, give the rest of the hold up."""
     before = charge.json()
     charge.amount_captured += amount
+    move(call, charge.owner, amount, charge.currency)
     if final:
         charge.captured = True
         charge.released = charge.amount - charge.amount_captured
         charge.amount_refunded = charge.released
+        commit(call, charge.owner, 0, charge.currency)
     record_event(call, "charge.captured", charge.json(), before)
 
 
@@ -231,4 +244,5 @@ def release_hold(call: Call, charge: Charge) -> None:
     charge.captured = charge.amount_captured > 0
     charge.released = charge.amount - charge.amount_captured
     charge.amount_refunded = charge.released
+    commit(call, charge.owner, 0, charge.currency)
     record_event(call, "charge.refunded", charge.json(), before)

@@ -6,63 +6,29 @@ outside its list is refused, as Stripe refuses it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import unquote
-
 from stripe_simulator import (
     balance,
     catalog,
     charges,
     customers,
+    disputes,
     events,
+    files,
     payment_intents,
+    payment_methods,
     refunds,
+    setup_intents,
 )
-from stripe_simulator.call import Call
-from stripe_simulator.errors import JsonObject, unknown_url
+from stripe_simulator.billing import endpoints as billing_endpoints
+from stripe_simulator.checkout import endpoints as checkout_endpoints
+from stripe_simulator.funds import endpoints as funds_endpoints
+from stripe_simulator.routing import Routes
+from stripe_simulator.v2 import endpoints as v2_endpoints
 
-Run = Callable[[Call], JsonObject]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One method and path; `kind` is the kind of object it answers with, or lists."""
-
-    method: str
-    template: str
-    run: Run
-    kind: str
-    known: frozenset[str]
-    in_list: bool
-
-    @property
-    def name(self) -> str:
-        return f"{self.method} /v1/{self.template.replace('*', '{id}')}"
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """An endpoint found for a request, with the ids that its path names."""
-
-    endpoint: Endpoint
-    path: str
-    ids: tuple[str, ...]
-
-
-_ENDPOINTS: dict[tuple[str, str], Endpoint] = {}
-
-
-def _serve(
-    method: str, template: str, run: Run, kind: str, known: str = "", *, in_list: bool = False
-) -> None:
-    names = frozenset(("expand", *known.split()))
-    _ENDPOINTS[method, template] = Endpoint(method, template, run, kind, names, in_list)
-
-
-def _serve_list(template: str, run: Run, kind: str, filters: str) -> None:
-    known = "limit starting_after ending_before created " + filters
-    _serve("GET", template, run, kind, known, in_list=True)
+ROUTES = Routes()
+_serve, _serve_list = ROUTES.serve, ROUTES.serve_list
+for _more in (billing_endpoints, checkout_endpoints, funds_endpoints, v2_endpoints):
+    _more.add_to(ROUTES)
 
 
 def _serve_charges() -> None:
@@ -210,7 +176,74 @@ def _serve_catalog() -> None:
     _serve_list("prices", catalog.list_prices, "price", price_filters)
 
 
+def _serve_disputes() -> None:
+    known = "evidence intended_submission_method metadata submit"
+    _serve("GET", "disputes/*", disputes.retrieve, "dispute")
+    _serve("POST", "disputes/*", disputes.update, "dispute", known)
+    _serve("POST", "disputes/*/close", disputes.close, "dispute")
+    _serve_list("disputes", disputes.list_disputes, "dispute", "charge payment_intent")
+    # Older paths, in no official library but still served.
+    _serve("GET", "charges/*/dispute", disputes.retrieve, "dispute")
+    _serve("POST", "charges/*/dispute", disputes.update, "dispute", known)
+    _serve("POST", "charges/*/dispute/close", disputes.close, "dispute")
+
+
+def _serve_payment_methods() -> None:
+    kind = "payment_method"
+    _serve(
+        "POST",
+        "payment_methods",
+        payment_methods.create,
+        kind,
+        "allow_redisplay billing_details card customer metadata payment_method radar_options type "
+        "us_bank_account",
+    )
+    _serve("GET", "payment_methods/*", payment_methods.retrieve, kind)
+    updated = "allow_redisplay billing_details card metadata us_bank_account"
+    _serve("POST", "payment_methods/*", payment_methods.update, kind, updated)
+    _serve("POST", "payment_methods/*/attach", payment_methods.attach, kind, "customer customer_account")
+    _serve("POST", "payment_methods/*/detach", payment_methods.detach, kind)
+    filters = "allow_redisplay customer customer_account type"
+    _serve_list("payment_methods", payment_methods.list_methods, kind, filters)
+    _serve_list("customers/*/payment_methods", payment_methods.list_methods, kind, "allow_redisplay type")
+    _serve("GET", "customers/*/payment_methods/*", payment_methods.retrieve, kind)
+
+
+def _serve_setup_intents() -> None:
+    kind = "setup_intent"
+    paid_with = (
+        "allowed_payment_method_types excluded_payment_method_types payment_method "
+        "payment_method_configuration payment_method_data payment_method_options payment_method_types "
+    )
+    described = paid_with + "attach_to_self customer customer_account description flow_directions metadata "
+    confirmed = "confirmation_token mandate_data return_url use_stripe_sdk "
+    _serve(
+        "POST",
+        "setup_intents",
+        setup_intents.create,
+        kind,
+        described + confirmed + "automatic_payment_methods confirm on_behalf_of single_use usage",
+    )
+    _serve("GET", "setup_intents/*", setup_intents.retrieve, kind, "client_secret")
+    _serve("POST", "setup_intents/*", setup_intents.update, kind, described)
+    _serve("POST", "setup_intents/*/confirm", setup_intents.confirm, kind, paid_with + confirmed)
+    _serve("POST", "setup_intents/*/cancel", setup_intents.cancel, kind, "cancellation_reason")
+    filters = "attach_to_self customer customer_account payment_method"
+    _serve_list("setup_intents", setup_intents.list_setups, kind, filters)
+
+
+def _serve_files() -> None:
+    _serve("POST", "files", files.create, "file", "file file_link_data purpose")
+    _serve("GET", "files/*", files.retrieve, "file")
+    _serve("GET", "files/*/contents", files.contents, "file")
+    _serve_list("files", files.list_files, "file", "purpose")
+
+
 _serve_charges()
+_serve_disputes()
+_serve_payment_methods()
+_serve_setup_intents()
+_serve_files()
 _serve_payment_intents()
 _serve_refunds()
 _serve_customers()
@@ -218,16 +251,3 @@ _serve_catalog()
 _serve("GET", "balance", balance.retrieve, "balance")
 _serve("GET", "events/*", events.retrieve, "event")
 _serve_list("events", events.list_events, "event", "type types delivery_success")
-
-
-def find_route(method: str, raw_path: str) -> Route:
-    """The endpoint for a request line's path, whose segments are percent-decoded one by one."""
-    root, version, *encoded = raw_path.split("/") if raw_path.startswith("/") else ("", "")
-    segments = [unquote(segment) for segment in encoded]
-    if root or version != "v1" or not segments or not all(segments):
-        raise unknown_url(method, raw_path)
-    template = "/".join("*" if index % 2 else segment for index, segment in enumerate(segments))
-    endpoint = _ENDPOINTS.get((method, template))
-    if endpoint is None:
-        raise unknown_url(method, raw_path)
-    return Route(endpoint, "/v1/" + "/".join(segments), tuple(segments[1::2]))

@@ -29,7 +29,7 @@ class Event:
     created: int
     type: str
     data: str
-    request_id: str
+    request_id: str | None
     idempotency_key: str | None
 
     def json(self) -> JsonObject:

@@ -13,8 +13,10 @@ DELAY = "delay"
 ERROR_BEFORE = "error_before"
 ERROR_AFTER = "error_after"
 REFUSE = "refuse"
+GZIP = "gzip"
+"""The answer is gzip-encoded although nobody asked."""
 
-KINDS = (DROP_REPLY, DELAY, ERROR_BEFORE, ERROR_AFTER, REFUSE)
+KINDS = (DROP_REPLY, DELAY, ERROR_BEFORE, ERROR_AFTER, REFUSE, GZIP)
 STAGES = ("before", "after")
 
 _LONGEST_DELAY_SECONDS = 3600

@@ -7,6 +7,8 @@ body's top-level names replace those of the query string.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from email import message_from_bytes
 from typing import Union
 from urllib.parse import unquote_plus
@@ -15,6 +17,16 @@ from stripe_simulator.errors import StripeError, wrong_content_type
 
 FormValue = Union[str, "list[FormValue]", "dict[str, FormValue]"]
 Form = dict[str, FormValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that was sent in a multipart body."""
+
+    filename: str
+    content_type: str
+    content: bytes
+
 
 # Rack refuses deeper nesting to keep a hostile body from exhausting the stack.
 _DEEPEST_NESTING = 32
@@ -30,13 +42,16 @@ def parse_form(text: str) -> Form:
     return form
 
 
-def parse_body(content_type: str, body: bytes) -> Form:
-    """The parameters in a request body. JSON is refused: v1 of the API takes forms only."""
+def parse_body(content_type: str, body: bytes, uploads: dict[str, Upload] | None = None) -> Form:
+    """The parameters in a request body. JSON is refused: v1 of the API takes forms only.
+
+    Files go into `uploads`; in the form a digest stands for each, so other contents are other parameters.
+    """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in ("", "application/x-www-form-urlencoded"):
         return parse_form(_as_utf8(body))
     if media_type == "multipart/form-data":
-        return _parse_multipart(content_type, body)
+        return _parse_multipart(content_type, body, {} if uploads is None else uploads)
     raise wrong_content_type()
 
 
@@ -73,7 +88,7 @@ def _decode(text: str) -> str:
         raise StripeError(400, "Invalid request: the parameters are not valid UTF-8.") from None
 
 
-def _parse_multipart(content_type: str, body: bytes) -> Form:
+def _parse_multipart(content_type: str, body: bytes, uploads: dict[str, Upload]) -> Form:
     message = message_from_bytes(
         b"Content-Type: " + content_type.encode("utf-8", "replace") + b"\r\n\r\n" + body
     )
@@ -83,7 +98,12 @@ def _parse_multipart(content_type: str, body: bytes) -> Form:
     for part in message.walk():
         name = part.get_param("name", header="content-disposition")
         payload = part.get_payload(decode=True)
-        if isinstance(name, str) and name and isinstance(payload, bytes):
+        if not (isinstance(name, str) and name and isinstance(payload, bytes)):
+            continue
+        if (filename := part.get_filename()) is not None:
+            uploads[name] = Upload(filename, part.get_content_type(), payload)
+            _place(form, name, f"{filename}:{hashlib.sha256(payload).hexdigest()}", depth=0)
+        else:
             _place(form, name, _as_utf8(payload), depth=0)
     return form
 

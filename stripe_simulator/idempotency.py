@@ -1,7 +1,8 @@
-"""The answers kept under idempotency keys, with v1's rules.
+"""The answers kept under idempotency keys.
 
-A key belongs to one account, one endpoint and one set of parameters. The answer is kept once the endpoint
-began to execute, whatever it was, and forgotten 24 hours after the first request.
+A key belongs to one account, one endpoint and one set of parameters. In v1 the answer is kept once the
+endpoint began to execute, whatever it was, and forgotten 24 hours after the first request; in v2 only a
+success is kept, for thirty days.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import json
 from dataclasses import dataclass
 from itertools import takewhile
 
+from stripe_simulator.downloads import Download
 from stripe_simulator.errors import StripeError
 from stripe_simulator.forms import Form
 
 KEPT_SECONDS = 24 * 60 * 60
+KEPT_SECONDS_V2 = 30 * 24 * 60 * 60
 LONGEST_KEY = 255
 
 _canonical = json.JSONEncoder(sort_keys=True).encode
@@ -28,13 +31,14 @@ class Outcome:
     body: bytes
     headers: dict[str, str]
     object_id: str | None = None
+    download: Download | None = None
 
 
 @dataclass(slots=True)
 class KeptAnswer:
     """The first request under a key. Until it has an outcome, that request is still being executed.
 
-    Only POSTs carry keys, so the path alone says which endpoint it was.
+    Nearly only POSTs carry keys, so `path` begins with the method when it is another one.
     """
 
     path: str
@@ -58,7 +62,8 @@ def check_key(key: str) -> None:
 class IdempotencyStore:
     """Kept answers by (account, key)."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_seconds: int = KEPT_SECONDS) -> None:
+        self._kept_seconds = kept_seconds
         # Dictionaries keep insertion order, so the oldest answers are found first.
         self._kept: dict[tuple[str, str], KeptAnswer] = {}
 
@@ -69,7 +74,7 @@ class IdempotencyStore:
         """
         self._forget_old(first.created)
         kept = self._kept.get((account, key))
-        if kept is None or _is_old(kept, first.created):
+        if kept is None or self._is_old(kept, first.created):
             self._kept[account, key] = first
             return None
         if kept.path != first.path:
@@ -94,13 +99,12 @@ class IdempotencyStore:
             del self._kept[account, key]
 
     def _forget_old(self, now: int) -> None:
-        for name in list(takewhile(lambda name: _is_old(self._kept[name], now), self._kept)):
+        for name in list(takewhile(lambda name: self._is_old(self._kept[name], now), self._kept)):
             del self._kept[name]
 
-
-def _is_old(kept: KeptAnswer, now: int) -> bool:
-    """A key whose request is still being executed stays taken, however long that lasts."""
-    return kept.outcome is not None and now - kept.created >= KEPT_SECONDS
+    def _is_old(self, kept: KeptAnswer, now: int) -> bool:
+        """A key whose request is still being executed stays taken, however long that lasts."""
+        return kept.outcome is not None and now - kept.created >= self._kept_seconds
 
 
 def _misused(rule: str, key: str) -> StripeError:

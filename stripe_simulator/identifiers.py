@@ -10,9 +10,14 @@ class Identifiers:
     def __init__(self) -> None:
         self._counters: dict[str, itertools.count[int]] = {}
         self._random = random.Random()
+        self._movements = itertools.count(1)
 
     def new(self, prefix: str) -> str:
         counter = self._counters.get(prefix)
         if counter is None:
             counter = self._counters[prefix] = itertools.count(1)
         return f"{prefix}_{next(counter):08d}{self._random.getrandbits(48):012x}"
+
+    def next_movement(self) -> int:
+        """Numbers the movements of money over all accounts."""
+        return next(self._movements)

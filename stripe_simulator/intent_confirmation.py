@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from stripe_simulator.call import Call
 from stripe_simulator.cards import AUTHENTICATION_DECLINE, Decline, card_of_test_payment_method
 from stripe_simulator.charges import Attempt, attempt_charge, method_of_token
+from stripe_simulator.disputes import dispute_if_the_card_says_so
 from stripe_simulator.errors import JsonObject, StripeError, no_such_object, unexpected_state
 from stripe_simulator.events import record_event
+from stripe_simulator.intents import fail, succeed, track
 from stripe_simulator.objects import (
+    PROCESSING,
     REQUIRES_ACTION,
     REQUIRES_CAPTURE,
-    REQUIRES_PAYMENT_METHOD,
-    SUCCEEDED,
     PaymentIntent,
     PaymentMethod,
 )
@@ -55,6 +56,12 @@ def named_method(call: Call, name: str) -> PaymentMethod:
     method = call.ledger.payment_methods.get(name)
     if method is None:
         raise no_such_object("PaymentMethod", name, param="payment_method", status=400)
+    if method.detached:
+        raise StripeError(
+            400,
+            "The provided PaymentMethod was detached from a Customer and can't be used again.",
+            param="payment_method",
+        )
     return method
 
 
@@ -68,12 +75,24 @@ def confirm_intent(call: Call, intent: PaymentIntent, how: Confirmation) -> None
             "directly with a payment method or ConfirmationToken.",
             intent.json(),
         )
+    if method.customer not in (None, intent.customer):
+        raise StripeError(
+            400,
+            f"The payment method {method.id} belongs to a customer. Please include that customer to use it.",
+            param="payment_method",
+        )
     if method.card.needs_authentication:
         if how.off_session or how.error_on_requires_action:
             raise _failed(call, intent, method, AUTHENTICATION_DECLINE, charge=None)
         intent.status = REQUIRES_ACTION
+        track(call, intent)
         record_event(call, "payment_intent.requires_action", intent.json())
         return
+    charge_intent(call, intent, method)
+
+
+def charge_intent(call: Call, intent: PaymentIntent, method: PaymentMethod) -> None:
+    """Charge or hold, with nothing left to authenticate; raises the 402 of a declined card."""
     manual = intent.capture_method == "manual"
     charge = attempt_charge(
         call,
@@ -86,26 +105,32 @@ def confirm_intent(call: Call, intent: PaymentIntent, how: Confirmation) -> None
             intent.details,
             dict(intent.metadata),
             payment_intent=intent.id,
+            owner=intent.owner,
         ),
     )
     intent.latest_charge = charge.id
     if charge.decline is not None:
         raise _failed(call, intent, method, charge.decline, charge.id)
     intent.last_payment_error = None
-    if manual:
+    if charge.pending:
+        intent.status = PROCESSING
+        track(call, intent)
+        record_event(call, "payment_intent.processing", intent.json())
+    elif manual:
         intent.status = REQUIRES_CAPTURE
         intent.amount_capturable = intent.amount
+        track(call, intent)
         record_event(call, "payment_intent.amount_capturable_updated", intent.json())
     else:
-        intent.status = SUCCEEDED
         intent.amount_received = intent.amount
-        record_event(call, "payment_intent.succeeded", intent.json())
+        succeed(call, intent)
+        dispute_if_the_card_says_so(call, charge)
 
 
 def _failed(
     call: Call, intent: PaymentIntent, method: PaymentMethod, decline: Decline, charge: str | None
 ) -> StripeError:
-    """Take the refused card off the intent, so that it waits for another, and make the 402."""
+    """Let the intent wait for another card, and make the 402."""
     details: JsonObject = {
         "charge": charge,
         "decline_code": decline.decline_code,
@@ -113,17 +138,14 @@ def _failed(
     }
     if charge is None:
         del details["charge"]
-    intent.status = REQUIRES_PAYMENT_METHOD
-    intent.method = None
-    intent.last_payment_error = {
+    error = {
         **details,
         "code": decline.code,
         "doc_url": f"https://stripe.com/docs/error-codes/{decline.code.replace('_', '-')}",
         "message": decline.message,
         "type": "card_error",
     }
-    answered = intent.json()
-    record_event(call, "payment_intent.payment_failed", answered)
+    answered = fail(call, intent, error)
     return StripeError(
         402,
         decline.message,

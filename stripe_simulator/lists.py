@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +17,7 @@ S = TypeVar("S", bound="Stored")
 
 _DEFAULT_LIMIT = 10
 _LARGEST_LIMIT = 100
+_SHOWN_INSIDE = 10
 
 _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     "gt": lambda created, bound: created > bound,
@@ -24,6 +25,17 @@ _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     "lt": lambda created, bound: created < bound,
     "lte": lambda created, bound: created <= bound,
 }
+
+
+def page_of(call: Call, objects: Iterable[S], noun: str) -> JsonObject:
+    """One page of a list that has an order of its own, such as the lines of an invoice."""
+    # Imported late: the ledger's own module needs this one.
+    from stripe_simulator.ledger import Collection  # noqa: PLC0415
+
+    newest_last: Collection[S] = Collection(noun)
+    for item in reversed(list(objects)):
+        newest_last.add(item)
+    return page(call, newest_last)
 
 
 def page(call: Call, objects: Collection[S], keep: Callable[[S], bool] = lambda _: True) -> JsonObject:
@@ -77,3 +89,13 @@ def _created_filter(parameters: Parameters) -> Callable[[int], bool]:
     inner.refuse_unknown(frozenset(_COMPARISONS))
     checks = [(_COMPARISONS[name], inner.integer(name)) for name in bounds]
     return lambda created: all(bound is None or compare(created, bound) for compare, bound in checks)
+
+
+def whole_list(items: list[JsonObject], url: str) -> JsonObject:
+    """A list inside an object: its first page, and where the rest is."""
+    return {
+        "object": "list",
+        "data": items[:_SHOWN_INSIDE],
+        "has_more": len(items) > _SHOWN_INSIDE,
+        "url": url,
+    }

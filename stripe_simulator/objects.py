@@ -19,6 +19,11 @@ REQUIRES_PAYMENT_METHOD = "requires_payment_method"
 REQUIRES_CONFIRMATION = "requires_confirmation"
 REQUIRES_ACTION = "requires_action"
 REQUIRES_CAPTURE = "requires_capture"
+PROCESSING = "processing"
+PENDING = "pending"
+
+
+_NO_BILLING_DETAILS = {"address": None, "email": None, "name": None, "phone": None}
 
 
 @dataclass(slots=True)
@@ -29,6 +34,28 @@ class PaymentMethod:
     created: int
     card: Card
     customer: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    billing_details: Form | None = None
+    detached: bool = False
+
+    @property
+    def is_bank_account(self) -> bool:
+        return self.card.kind == "us_bank_account"
+
+    def details_json(self) -> JsonObject:
+        """What a charge shows of the method that paid it."""
+        if self.is_bank_account:
+            return {"type": self.card.kind, self.card.kind: self._bank_json()}
+        return {"card": self.card_json(), "type": "card"}
+
+    def _bank_json(self) -> JsonObject:
+        return {
+            "account_holder_type": "individual",
+            "account_type": "checking",
+            "bank_name": "STRIPE TEST BANK",
+            "last4": self.card.last4,
+            "routing_number": "110000000",
+        }
 
     def card_json(self) -> JsonObject:
         return {
@@ -48,13 +75,12 @@ class PaymentMethod:
         return {
             "id": self.id,
             "object": "payment_method",
-            "billing_details": {"address": None, "email": None, "name": None, "phone": None},
-            "card": self.card_json(),
+            "billing_details": self.billing_details or _NO_BILLING_DETAILS,
             "created": self.created,
             "customer": self.customer,
             "livemode": False,
-            "metadata": {},
-            "type": "card",
+            "metadata": self.metadata,
+            **self.details_json(),
         }
 
     def source_json(self) -> JsonObject:
@@ -100,12 +126,22 @@ class Charge:
     details: Details
     metadata: dict[str, str]
     payment_intent: str | None = None
+    # The object whose commitment this charge fulfils: itself, an intent, or what made the intent.
+    owner: str = ""
     captured: bool = True
     amount_captured: int = 0
     amount_refunded: int = 0
     released: int = 0
     decline: Decline | None = None
+    pending: bool = False
+    dispute: str | None = None
     refunds: list[Refund] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        if self.decline is not None:
+            return FAILED
+        return PENDING if self.pending else SUCCEEDED
 
     @property
     def refundable(self) -> int:
@@ -146,14 +182,14 @@ class Charge:
             "application_fee_amount": details.application_fee_amount,
             # Null as for an intent captured asynchronously: this account settles after the answer.
             "balance_transaction": None,
-            "billing_details": {"address": None, "email": None, "name": None, "phone": None},
+            "billing_details": self.method.billing_details or _NO_BILLING_DETAILS,
             "calculated_statement_descriptor": details.statement_descriptor or "SIMULATOR",
             "captured": self.captured,
             "created": self.created,
             "currency": self.currency,
             "customer": self.customer,
             "description": details.description,
-            "disputed": False,
+            "disputed": self.dispute is not None,
             "failure_balance_transaction": None,
             "failure_code": decline.code if decline else None,
             "failure_message": decline.message if decline else None,
@@ -162,10 +198,10 @@ class Charge:
             "metadata": self.metadata,
             "on_behalf_of": details.on_behalf_of,
             "outcome": self._outcome(),
-            "paid": decline is None,
+            "paid": decline is None and not self.pending,
             "payment_intent": self.payment_intent,
             "payment_method": self.method.id,
-            "payment_method_details": {"card": self.method.card_json(), "type": "card"},
+            "payment_method_details": self.method.details_json(),
             "receipt_email": details.receipt_email,
             "receipt_number": None,
             "receipt_url": None,
@@ -176,7 +212,7 @@ class Charge:
             "source_transfer": None,
             "statement_descriptor": details.statement_descriptor,
             "statement_descriptor_suffix": details.statement_descriptor_suffix,
-            "status": FAILED if decline else SUCCEEDED,
+            "status": self.status,
             "transfer_data": details.transfer_data,
             "transfer_group": details.transfer_group,
         }
@@ -184,7 +220,7 @@ class Charge:
 
 @dataclass(slots=True)
 class Refund:
-    """Money given back from a charge; card refunds succeed at once here."""
+    """Money given back from a charge; a refund to an ordinary card succeeds at once here."""
 
     id: str
     created: int
@@ -195,6 +231,12 @@ class Refund:
     reason: str | None
     metadata: dict[str, str]
     status: str = SUCCEEDED
+
+    def take_back(self, charge: Charge | None, status: str) -> None:
+        """The refund did not reach the customer: what it gave back is refundable again."""
+        self.status = status
+        if charge is not None:
+            charge.amount_refunded -= self.amount
 
     def json(self) -> JsonObject:
         return {
@@ -249,6 +291,8 @@ class PaymentIntent:
     canceled_at: int | None = None
     cancellation_reason: str | None = None
     last_payment_error: JsonObject | None = None
+    # What the intent pays for: itself, unless an invoice or a checkout session made it.
+    owner: str = ""
 
     @property
     def allows_multicapture(self) -> bool:
@@ -305,128 +349,4 @@ class PaymentIntent:
             "status": self.status,
             "transfer_data": details.transfer_data,
             "transfer_group": details.transfer_group,
-        }
-
-
-@dataclass(slots=True)
-class Customer:
-    """Somebody who pays. `default_source` is the card a charge by customer alone takes."""
-
-    id: str
-    created: int
-    metadata: dict[str, str]
-    balance: int = 0
-    email: str | None = None
-    name: str | None = None
-    phone: str | None = None
-    description: str | None = None
-    address: Form | None = None
-    shipping: Form | None = None
-    default_source: PaymentMethod | None = None
-    default_payment_method: str | None = None
-    deleted: bool = False
-
-    def json(self) -> JsonObject:
-        if self.deleted:
-            return {"id": self.id, "object": "customer", "deleted": True}
-        return {
-            "id": self.id,
-            "object": "customer",
-            "address": self.address,
-            "balance": self.balance,
-            "created": self.created,
-            "currency": None,
-            "default_source": self.default_source.id if self.default_source else None,
-            "delinquent": False,
-            "description": self.description,
-            "discount": None,
-            "email": self.email,
-            "invoice_prefix": self.id[-8:].upper(),
-            "invoice_settings": {
-                "custom_fields": None,
-                "default_payment_method": self.default_payment_method,
-                "footer": None,
-                "rendering_options": None,
-            },
-            "livemode": False,
-            "metadata": self.metadata,
-            "name": self.name,
-            "phone": self.phone,
-            "preferred_locales": [],
-            "shipping": self.shipping,
-            "tax_exempt": "none",
-            "test_clock": None,
-        }
-
-
-@dataclass(slots=True)
-class Product:
-    id: str
-    created: int
-    updated: int
-    name: str
-    metadata: dict[str, str]
-    active: bool = True
-    description: str | None = None
-    url: str | None = None
-    default_price: str | None = None
-
-    def json(self) -> JsonObject:
-        return {
-            "id": self.id,
-            "object": "product",
-            "active": self.active,
-            "created": self.created,
-            "default_price": self.default_price,
-            "description": self.description,
-            "images": [],
-            "livemode": False,
-            "marketing_features": [],
-            "metadata": self.metadata,
-            "name": self.name,
-            "package_dimensions": None,
-            "shippable": None,
-            "statement_descriptor": None,
-            "tax_code": None,
-            "type": "service",
-            "unit_label": None,
-            "updated": self.updated,
-            "url": self.url,
-        }
-
-
-@dataclass(slots=True)
-class Price:
-    id: str
-    created: int
-    currency: str
-    product: str
-    metadata: dict[str, str]
-    unit_amount: int
-    recurring: JsonObject | None = None
-    active: bool = True
-    nickname: str | None = None
-    lookup_key: str | None = None
-
-    def json(self) -> JsonObject:
-        return {
-            "id": self.id,
-            "object": "price",
-            "active": self.active,
-            "billing_scheme": "per_unit",
-            "created": self.created,
-            "currency": self.currency,
-            "custom_unit_amount": None,
-            "livemode": False,
-            "lookup_key": self.lookup_key,
-            "metadata": self.metadata,
-            "nickname": self.nickname,
-            "product": self.product,
-            "recurring": self.recurring,
-            "tax_behavior": "unspecified",
-            "tiers_mode": None,
-            "transform_quantity": None,
-            "type": "recurring" if self.recurring else "one_time",
-            "unit_amount": self.unit_amount,
-            "unit_amount_decimal": str(self.unit_amount),
         }

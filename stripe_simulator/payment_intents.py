@@ -5,8 +5,6 @@ The account is taken to accept cards only, so automatic payment methods never as
 
 from __future__ import annotations
 
-import secrets
-
 from stripe_simulator.call import Call
 from stripe_simulator.charges import capture_too_large, release_hold, take_held
 from stripe_simulator.customers import existing_customer
@@ -19,7 +17,9 @@ from stripe_simulator.intent_confirmation import (
     read_confirmation,
     read_method_name,
 )
+from stripe_simulator.intents import keep_intent, succeed, tell_owner, track
 from stripe_simulator.lists import page
+from stripe_simulator.money import commit
 from stripe_simulator.objects import (
     CANCELED,
     REQUIRES_ACTION,
@@ -109,10 +109,7 @@ def create(call: Call) -> JsonObject:
     if method_name is not None:
         intent.method = named_method(call, method_name)
         intent.status = REQUIRES_CONFIRMATION
-    intent.id = call.new_id("pi")
-    intent.client_secret = f"{intent.id}_secret_{secrets.token_hex(12)}"
-    call.ledger.payment_intents.add(intent)
-    record_event(call, "payment_intent.created", intent.json())
+    keep_intent(call, intent)
     if confirm_now:
         confirm_intent(call, intent, confirmation)
     return intent.json()
@@ -150,6 +147,7 @@ def update(call: Call) -> JsonObject:
     new_currency = currency or intent.currency
     if (new_amount, new_currency) != (intent.amount, intent.currency):
         _require_status(intent, _UNCONFIRMED, "amount could not be updated", "update the amount of")
+        _refuse_owned(intent, "change the amount of")
         check_charge_amount(new_amount, new_currency)
     if method_name is not None or capture_method is not None:
         _require_status(intent, _UNCONFIRMED, "payment method could not be updated", "update")
@@ -165,7 +163,17 @@ def update(call: Call) -> JsonObject:
     )
     intent.details = read_details(parameters, intent.details)
     intent.metadata = parameters.metadata(intent.metadata)
+    track(call, intent)
     return intent.json()
+
+
+def _refuse_owned(intent: PaymentIntent, verb: str) -> None:
+    """The amount of an intent that an invoice or a session made is decided there."""
+    if intent.owner != intent.id:
+        raise StripeError(
+            400,
+            f"You cannot {verb} this PaymentIntent ({intent.id}) because it was created by {intent.owner}.",
+        )
 
 
 def _require_status(intent: PaymentIntent, allowed: tuple[str, ...], refusal: str, verb: str) -> None:
@@ -202,7 +210,9 @@ def confirm(call: Call) -> JsonObject:
         )
     if amount is not None:
         check_charge_amount(amount, intent.currency, "amount_to_confirm")
+        _refuse_owned(intent, "change the amount of")
         intent.amount = amount
+        track(call, intent)
     if method_name is not None:
         intent.method = named_method(call, method_name)
     if any(name in parameters for name in details):
@@ -245,9 +255,9 @@ def capture(call: Call) -> JsonObject:
     intent.amount_received += amount
     intent.amount_capturable = 0 if final else intent.amount_capturable - amount
     if final:
-        intent.status = SUCCEEDED
-        record_event(call, "payment_intent.succeeded", intent.json())
+        succeed(call, intent)
     else:
+        track(call, intent)
         record_event(call, "payment_intent.amount_capturable_updated", intent.json())
     return intent.json()
 
@@ -294,6 +304,10 @@ def increment_authorization(call: Call) -> JsonObject:
     charge.amount = amount
     intent.amount_capturable += amount - intent.amount
     intent.amount = amount
+    if intent.owner == intent.id:
+        track(call, intent)
+    else:
+        commit(call, intent.owner, intent.amount_capturable, intent.currency)
     intent.details = read_details(parameters, intent.details)
     intent.metadata = parameters.metadata(intent.metadata)
     record_event(call, "payment_intent.amount_capturable_updated", intent.json())
@@ -313,11 +327,15 @@ def cancel(call: Call) -> JsonObject:
             intent.json(),
         )
     held = intent.status == REQUIRES_CAPTURE
+    if intent.owner.startswith("in_"):
+        _refuse_owned(intent, "cancel")
     intent.status = CANCELED
     intent.amount_capturable = 0
     intent.canceled_at = call.now
     intent.cancellation_reason = reason
     if held:
         release_hold(call, _held_charge(call, intent))
+    track(call, intent)
     record_event(call, "payment_intent.canceled", intent.json())
+    tell_owner(call, intent)
     return intent.json()

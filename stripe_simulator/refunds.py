@@ -8,7 +8,8 @@ from stripe_simulator.currencies import written
 from stripe_simulator.errors import JsonObject, StripeError, no_such_object
 from stripe_simulator.events import record_event
 from stripe_simulator.lists import page
-from stripe_simulator.objects import Charge, Refund
+from stripe_simulator.money import OUT, commit, move
+from stripe_simulator.objects import CANCELED, REQUIRES_ACTION, SUCCEEDED, Charge, Refund
 
 REASONS = ("duplicate", "fraudulent", "requested_by_customer")
 
@@ -24,7 +25,7 @@ def create(call: Call) -> JsonObject:
     amount, reason, metadata = _read_refund(call)
     call.begin()
     charge = _charge_to_refund(call, charge_id, intent_id)
-    return _refund(call, charge, amount, reason, metadata).json()
+    return give_back(call, charge, amount, reason, metadata).json()
 
 
 def create_for_charge(call: Call) -> JsonObject:
@@ -41,7 +42,7 @@ def _refund_path_charge(call: Call) -> tuple[Charge, Refund]:
     amount, reason, metadata = _read_refund(call)
     call.begin()
     charge = call.ledger.charges.require(call.path_ids[0], param="id")
-    return charge, _refund(call, charge, amount, reason, metadata)
+    return charge, give_back(call, charge, amount, reason, metadata)
 
 
 def _read_refund(call: Call) -> tuple[int | None, str | None, dict[str, str]]:
@@ -80,6 +81,11 @@ def _refuse_unrefundable(charge: Charge) -> None:
         raise _nothing_to_refund(intent)
     if charge.decline is not None:
         raise StripeError(400, f"Charge {charge.id} has failed and cannot be refunded.")
+    if charge.pending:
+        raise StripeError(400, f"Charge {charge.id} is pending and cannot be refunded yet.")
+    if charge.dispute is not None:
+        message = f"Charge {charge.id} has been charged back; cannot issue a refund."
+        raise StripeError(400, message, code="charge_disputed")
     if charge.refunded:
         message = f"Charge {charge.id} has already been refunded."
         raise StripeError(400, message, code="charge_already_refunded")
@@ -92,7 +98,7 @@ def _refuse_unrefundable(charge: Charge) -> None:
         )
 
 
-def _refund(
+def give_back(
     call: Call, charge: Charge, amount: int | None, reason: str | None, metadata: dict[str, str]
 ) -> Refund:
     """Give `amount` minor units back, or everything not yet given back."""
@@ -122,6 +128,7 @@ def _refund(
         payment_intent=charge.payment_intent,
         reason=reason,
         metadata=metadata,
+        status=charge.method.card.refunds if charge.captured else SUCCEEDED,
     )
     call.ledger.refunds.add(refund)
     charge.refunds.append(refund)
@@ -129,6 +136,10 @@ def _refund(
     if charge.captured:
         before = charge.json()
         charge.amount_refunded += amount
+        if refund.status == SUCCEEDED:
+            move(call, refund.id, amount, charge.currency, OUT)
+        else:
+            commit(call, refund.id, amount, charge.currency, OUT)
         record_event(call, "charge.refunded", charge.json(), before)
     else:
         release_hold(call, charge)
@@ -160,10 +171,16 @@ def update(call: Call) -> JsonObject:
 
 
 def cancel(call: Call) -> JsonObject:
-    """Only a refund that waits for the customer can be canceled, and a card refund never waits."""
+    """Only a refund that waits for the customer can be canceled."""
     call.begin()
-    _refund_at_path(call)
-    raise StripeError(400, "Canceling this refund is unsupported.")
+    refund = _refund_at_path(call)
+    if refund.status != REQUIRES_ACTION:
+        raise StripeError(400, "Canceling this refund is unsupported.")
+    before = refund.json()
+    refund.take_back(call.ledger.charges.get(refund.charge), CANCELED)
+    commit(call, refund.id, 0, refund.currency, OUT)
+    record_event(call, "refund.updated", refund.json(), before)
+    return refund.json()
 
 
 def list_refunds(call: Call) -> JsonObject:

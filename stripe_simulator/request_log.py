@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
 from stripe_simulator.errors import JsonObject
 from stripe_simulator.forms import Form, flatten
+from stripe_simulator.money import Movement
 
 KEPT_ENTRIES = 100_000
+
+_SHOWN_HEADERS = (
+    "Accept-Encoding",
+    "Content-Encoding",
+    "Content-Type",
+    "Idempotency-Key",
+    "Stripe-Account",
+    "Stripe-Context",
+    "Stripe-Version",
+    "User-Agent",
+)
+_LONGEST_SHOWN_BODY = 64 * 1024
+_TEXTUAL = ("", "application/json", "application/x-www-form-urlencoded")
 
 
 @dataclass(slots=True)
@@ -33,6 +47,16 @@ class LoggedRequest:
     replayed: bool = False
     object_id: str | None = None
     fault: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    money: list[Movement] = field(default_factory=list)
+
+    def _shown_body(self) -> str | None:
+        """The body as it came, except for an API key in it; None for one that is no text."""
+        media_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type not in _TEXTUAL or len(self.body) > _LONGEST_SHOWN_BODY:
+            return None
+        return without_key(self.body.decode("utf-8", "replace"))
 
     def json(self) -> JsonObject:
         return {
@@ -51,6 +75,10 @@ class LoggedRequest:
             "replayed": self.replayed,
             "object_id": self.object_id,
             "fault": self.fault,
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "body": self._shown_body(),
+            "body_bytes": len(self.body),
+            "money": [movement.json() for movement in self.money],
         }
 
 
@@ -74,10 +102,27 @@ class RequestLog:
         self.endpoints: dict[str, Count] = {}
 
     def open(
-        self, method: str, path: str, query: str, *, request_id: str, idempotency_key: str | None, time: int
+        self,
+        method: str,
+        path: str,
+        query: str,
+        *,
+        request_id: str,
+        idempotency_key: str | None,
+        time: int,
+        headers: Mapping[str, str],
     ) -> LoggedRequest:
         self._seen += 1
-        entry = LoggedRequest(self._seen, time, method, path, without_key(query), request_id, idempotency_key)
+        entry = LoggedRequest(
+            self._seen,
+            time,
+            method,
+            path,
+            without_key(query),
+            request_id,
+            idempotency_key,
+            headers={name: headers[name] for name in _SHOWN_HEADERS if name in headers},
+        )
         self._entries.append(entry)
         if method == "POST":
             self.posts.received += 1

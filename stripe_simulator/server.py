@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import struct
+from typing import Any
 
 from aiohttp import web
 
 from stripe_simulator import faults
-from stripe_simulator.api import Answer, Incoming, StripeApi
+from stripe_simulator.api import Answer, StripeApi
 from stripe_simulator.control import PREFIX, answer_control
+from stripe_simulator.downloads import Download
 from stripe_simulator.errors import server_error
 from stripe_simulator.faults import Fault
+from stripe_simulator.incoming import Incoming
 
 HOST = "127.0.0.1"
 
 # Seconds; clients that hang on after a stop signal are cut off.
 _SHUTDOWN_SECONDS = 1.0
+
+# Files may be large; the library's own limit is one megabyte.
+_LARGEST_BODY_BYTES = 64 * 1024 * 1024
+
+# The lowest: what matters here is that the answer is encoded, not that it is small.
+_GZIP_LEVEL = 1
 
 # SO_LINGER on with zero seconds: closing the socket then resets the connection.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -36,9 +46,8 @@ class Server:
 
     async def start(self, port: int) -> str:
         """Listen, and return the base URL; port 0 takes any free one."""
-        runner = web.ServerRunner(
-            web.Server(self._handle, access_log=None), shutdown_timeout=_SHUTDOWN_SECONDS
-        )
+        server = web.Server(self._handle, request_factory=_request, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         await web.TCPSite(runner, HOST, port).start()
         self._runner = runner
@@ -62,8 +71,8 @@ class Server:
         incoming = self._api.receive(request.method, target, request.headers)
         fault = self._api.faults.take(incoming.method, incoming.path)
         if fault is None:
-            incoming.body = await request.read()
-            return _response(self._proceed(incoming))
+            incoming.take_body(await request.read())
+            return await _send(request, self._proceed(incoming))
         return await self._handle_with_fault(request, incoming, fault)
 
     def _proceed(self, incoming: Incoming) -> Answer:
@@ -77,9 +86,9 @@ class Server:
         if fault.kind == faults.REFUSE:
             _cut(request, reset=True)
             return web.Response()
-        incoming.body = await request.read()
+        incoming.take_body(await request.read())
         if fault.kind == faults.ERROR_BEFORE:
-            return _response(self._api.refuse(incoming, server_error(fault.status)))
+            return await _send(request, self._api.refuse(incoming, server_error(fault.status)))
         admitted = self._api.admit(incoming)
         if fault.kind == faults.DELAY and fault.stage == "before":
             await self._hold(fault.seconds)
@@ -89,7 +98,7 @@ class Server:
             await self._hold(fault.seconds)
         if fault.kind == faults.DROP_REPLY:
             _cut(request, reset=False)
-        return _response(answer)
+        return await _send(request, answer, always_zip=fault.kind == faults.GZIP)
 
     async def _hold(self, seconds: float) -> None:
         """Wait, in real time, until the seconds have passed or the faults are cleared."""
@@ -100,8 +109,34 @@ class Server:
         self._held.discard(event)
 
 
-def _response(answer: Answer) -> web.Response:
-    return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+def _request(
+    message: Any, payload: Any, protocol: Any, writer: Any, task: asyncio.Task[None]
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, loop, client_max_size=_LARGEST_BODY_BYTES
+    )
+
+
+async def _send(request: web.BaseRequest, answer: Answer, *, always_zip: bool = False) -> web.StreamResponse:
+    if answer.download is not None:
+        return await _stream(request, answer, answer.download)
+    body, headers = answer.body, answer.headers
+    if always_zip or "gzip" in request.headers.get("Accept-Encoding", "").lower():
+        body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+        headers["Vary"] = "Accept-Encoding"
+    return web.Response(status=answer.status, body=body, headers=headers)
+
+
+async def _stream(request: web.BaseRequest, answer: Answer, download: Download) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_length = download.size
+    await response.prepare(request)
+    for piece in download.pieces:
+        await response.write(piece)
+    await response.write_eof()
+    return response
 
 
 def _cut(request: web.BaseRequest, *, reset: bool) -> None:

@@ -22,13 +22,15 @@ import typer
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
+from policy_server.core.types import DenyReason
 from policy_server.settings import PolicyServerSettings
 from policy_server.store import keys
 from sidecar import refusals
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
-from sidecar.stripe.endpoints import ENDPOINTS
 from sidecar.stripe.vendor import Stripe
+from sidecar.twilio import endpoints as twilio
+from sidecar.vendor import Vendor
 from spendgate.cap_text import WINDOWS
 from spendgate.cli.app import app
 from spendgate.cli.connection import OperatorSettings
@@ -348,11 +350,12 @@ def test_every_field_of_a_refusal_is_documented() -> None:
 def test_every_reason_is_documented_in_its_order() -> None:
     """DenyReason, with the status and the code that the sidecar makes of it."""
     expected = []
-    for name, value in policy_service_pb2.DenyReason.items():
-        if value:
-            refused = refusals.denied(policy_service_pb2.AuthorizeResponse(deny_reason=value))
-            expected.append([name, str(refused.status), refused.code])
+    for reason in DenyReason:
+        value = policy_service_pb2.DenyReason.Value(f"DENY_REASON_{reason.name}")
+        refused = refusals.denied(policy_service_pb2.AuthorizeResponse(deny_reason=value))
+        expected.append([f"DENY_REASON_{reason.name}", str(refused.status), refused.code])
     assert [row[:3] for row in rows("docs/errors.md", "Reasons for refusal")] == expected
+    assert len(expected) == len(policy_service_pb2.DenyReason.keys()) - 1
 
 
 def test_every_error_reason_is_documented() -> None:
@@ -389,23 +392,37 @@ def test_the_audit_trail_is_documented() -> None:
     assert [row[0] for row in rows(page, "Kinds")] == audit_service_pb2.AuditEventKind.keys()[1:]
     assert set(fields_of(audit_service_pb2.AuditFilter)) <= named(page)
     scripts = "".join(path.read_text() for path in SCRIPTS.glob("*.lua"))
-    for reason in ("deadline_passed", "currency_not_held"):
+    for reason in ("deadline_passed", "currency_not_held", "observed"):
         assert f"'{reason}'" in scripts
         assert reason in named(page)
 
 
 def test_policies_are_documented() -> None:
-    """Their fields, windows, modes and endpoints."""
+    """Their fields, windows and modes."""
     page = "docs/policy.md"
     assert [row[0] for row in rows(page, "Fields")] == fields_of(policy_pb2.Policy)
     assert {*fields_of(policy_pb2.Cap), *fields_of(policy_pb2.ParameterRule)} - {"window"} <= named(page)
     windows = [row[0] for row in rows(page, "Caps") if row[0] in WINDOWS]
     assert windows == list(WINDOWS)
     values = {*policy_pb2.PolicyMode.keys()[1:], *policy_pb2.EffectNaming.keys()[1:]}
+    values |= {*policy_pb2.RefundRule.keys()[1:]}
     assert values <= named(page)
-    endpoints = {row[0]: (row[1].startswith("no"), row[2]) for row in rows(page, "What can be called")}
-    expected = {one.name: (one.money is None, ", ".join(sorted(one.refused))) for one in ENDPOINTS}
-    assert endpoints == expected
+
+
+def test_the_interface_of_vendors_is_documented() -> None:
+    """Each member, in its order."""
+    members = [*Vendor.__annotations__, *(name for name in vars(Vendor) if not name.startswith("_"))]
+    assert [row[0] for row in rows("docs/vendors.md", "What a vendor says")] == members
+
+
+def test_what_can_be_called_of_twilio_is_documented() -> None:
+    """Each endpoint, whether it costs money, and which parameters may be repeated."""
+    documented = {row[0]: row for row in rows("docs/vendors.md", "Twilio")}
+    assert documented.keys() == {one.name for one in twilio.ENDPOINTS}
+    for one in twilio.ENDPOINTS:
+        assert documented[one.name][1].startswith("yes") == one.sends
+        assert all(name in documented[one.name][2] for name in one.lists)
+    assert {"Body", "ContentVariables"} == twilio.CREATE.private
 
 
 def test_what_redis_holds_is_documented() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policy_server.core.errors import FieldInvalid, HoldClosed, HoldNotFound
+from policy_server.core.policy import Cap
 from policy_server.core.types import Amount, DenyReason, HoldState, Outcome, Settlement
 from policy_server.core.window import Window
 from tests.world import CHARGES, DAY, HOLD_TTL_MS, INTENTS, World, calls, moment, usd
@@ -412,3 +413,187 @@ async def test_of_two_steps_under_way_at_once_none_lowers_what_the_object_commit
     alone = await world.ask(key, 100, object_id="pi_1", endpoint=update, step="alone")
     await world.settle(alone, 100, object_id="pi_1")
     assert await world.count(key) == (100, 0)
+
+
+# What somebody saw at the vendor, and counting under another object.
+
+
+async def test_what_an_object_was_seen_to_commit_is_what_counts(world: World) -> None:
+    """Less is given back in the day of the creation; more is counted there, flagged and on record; once."""
+    key = await world.key(usd(1000))
+    await create(world, key)
+    made_at = world.now_ms
+    world.now_ms += DAY
+    assert await world.observe(key, "pi_1", 1000) == []
+    assert await world.observe(key, "pi_1", 600) == [False]
+    assert await world.observe(key, "pi_1", 1400) == [True]
+    before = await world.dump()
+    assert await world.observe(key, "pi_1", 1400) == []
+    assert await world.dump() == before
+    assert await world.count(key) == (0, 0)
+    world.now_ms = made_at
+    assert await world.count(key) == (1400, 0)
+
+
+async def test_money_seen_after_a_cancel_counts_where_it_counted_before(world: World) -> None:
+    """An object that committed nothing any more is not forgotten."""
+    key = await world.key(usd(1000))
+    await create(world, key)
+    await step(world, key, CANCEL, 0, held=0)
+    world.now_ms += DAY
+    assert await world.observe(key, "pi_1", 300) == [True]
+    world.now_ms -= DAY
+    assert await world.count(key) == (300, 0)
+
+
+async def test_nothing_is_given_back_while_a_step_is_under_way(world: World) -> None:
+    """What was seen may be older than the step, or newer: until it is settled the count stays."""
+    key = await world.key(usd(5000))
+    await create(world, key)
+    raised = await world.ask(key, 1500, "raise", INCREMENT, object_id="pi_1")
+    assert await world.observe(key, "pi_1", 0) == []
+    other = await world.ask(key, 1500, "again", INCREMENT, object_id="pi_1")
+    await world.settle(other, outcome=Outcome.FAILED)
+    assert await world.observe(key, "pi_1", 0) == []
+    assert await world.count(key) == (1000, 500)
+    await world.settle(raised, 1500, object_id="pi_1")
+    assert await world.observe(key, "pi_1", 0) == [False]
+    assert await world.count(key) == (0, 0)
+
+
+async def test_what_the_key_has_not_counted_is_not_observed(world: World) -> None:
+    """Another object, another key's object, another currency, a key that is none: nothing changes."""
+    key, other = await world.key(usd(2000)), await world.key(usd(2000))
+    await create(world, key)
+    started = await world.ask(key, 10, "begun", CONFIRM, object_id="pi_3")
+    before = await world.dump()
+    assert await world.observe(key, "pi_2", 500) == []
+    assert await world.observe(key, "pi_3", 500) == []
+    assert await world.observe(other, "pi_1", 500) == []
+    assert await world.observe(key, "pi_1", Amount(500, "EUR")) == []
+    assert await world.observe(f"vk_{'a' * 12}_{'b' * 32}", "pi_1", 500) == []
+    assert await world.dump() == before
+    assert started.allowed
+
+
+async def test_a_call_may_count_under_another_object_than_it_made(world: World) -> None:
+    """A subscription counts under its invoice, so paying the invoice counts nothing again."""
+    key = await world.key(usd(1000))
+    made = await world.ask(key, 700, endpoint="POST /v1/subscriptions")
+    await world.settle(made, 700, object_id="sub_1", counted_object_id="in_1")
+    assert (await world.hold(made))["object_id"] == "sub_1"
+    assert [event.fields["object_id"] for event in await world.events(kind="settlement")] == ["sub_1"]
+    await step(world, key, "POST /v1/invoices/{invoice}/pay", 700, held=0, object_id="in_1")
+    assert await world.count(key) == (700, 0)
+    world.now_ms += DAY
+    assert (await world.ask(key, 700, endpoint="POST /v1/subscriptions")).object_id == "sub_1"
+
+
+async def test_a_step_that_says_no_amount_keeps_the_object_as_it_is(world: World) -> None:
+    """A change of a description neither counts nor forgets what the object commits."""
+    key = await world.key(usd(1000))
+    await create(world, key)
+    described = await world.ask(key, None, "describe", "POST /v1/payment_intents/{intent}", object_id="pi_1")
+    assert not (await world.settle(described, object_id="pi_1")).overrun
+    assert await world.count(key) == (1000, 0)
+    await step(world, key, CANCEL, 0, held=0)
+    assert await world.count(key) == (0, 0)
+
+
+# Calls whose amount nobody could tell before.
+
+
+async def test_a_call_without_a_price_counts_what_it_moved_and_is_marked(world: World) -> None:
+    """It holds nothing, counts in the caps of its currency, and may exceed a cap by its own amount."""
+    euros = Cap(1000, Window.DAY, "EUR")
+    key = await world.key(usd(1000), usd(5000, Window.MONTH), euros, unpriced=(CHARGES,))
+    verdict = await world.ask(key, unpriced=True)
+    assert await world.counts(key) == {"usd/day": (0, 0), "usd/month": (0, 0), "eur/day": (0, 0)}
+    assert not (await world.settle(verdict, 1700, object_id="pi_1")).overrun
+    assert await world.counts(key) == {"usd/day": (1700, 0), "usd/month": (1700, 0), "eur/day": (0, 0)}
+    assert (await world.ask(key, run="next", unpriced=True)).rule == "usd/day"
+    marked = [event.fields.get("unpriced") for event in await world.events(run_id="run")]
+    assert marked == ["1", "1"]
+    assert await world.observe(key, "pi_1", 0) == [False]
+    assert await world.count(key) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("moved", "counted", "reason"),
+    [
+        (Amount(5, "JPY"), {"usd/day": (0, 0), "eur/day": (0, 0)}, "currency_not_held"),
+        (Amount(5, "EUR"), {"usd/day": (0, 0), "eur/day": (5, 0)}, "currency_not_held"),
+        (None, {"usd/day": (0, 0), "eur/day": (0, 0)}, ""),
+    ],
+)
+async def test_money_that_a_call_without_a_price_should_not_move_is_flagged(
+    world: World, moved: Amount | None, counted: dict[str, tuple[int, int]], reason: str
+) -> None:
+    """A currency without a cap, or that the policy does not want, and an amount that nobody says."""
+    key = await world.key(usd(1000), Cap(1000, Window.DAY, "EUR"), unpriced=(CHARGES,), currencies=("USD",))
+    verdict = await world.ask(key, unpriced=True)
+    assert (await world.settle(verdict, moved)).overrun
+    assert await world.counts(key) == counted
+    (event,) = await world.events(kind="settlement")
+    assert event.fields.get("reason", "") == reason
+
+
+async def test_a_call_without_a_price_that_failed_counts_nothing(world: World) -> None:
+    """It is released as any other, and counted and flagged when it did move money after all."""
+    key = await world.key(usd(1000), unpriced=(CHARGES,))
+    verdict = await world.ask(key, unpriced=True)
+    await world.settle(verdict, outcome=Outcome.FAILED)
+    assert await world.count(key) == (0, 0)
+    assert (await world.settle(verdict, 300)).overrun
+    assert await world.count(key) == (300, 0)
+
+
+# What an attack found once.
+
+
+async def test_a_step_that_held_nothing_makes_no_later_step_free(world: World) -> None:
+    """An update of an intent shows its amount; that is not counted, and the confirm must hold all of it."""
+    key = await world.key(usd(1000))
+    update = "POST /v1/payment_intents/{intent}"
+    shown = await world.ask(key, endpoint=update, object_id="pi_1")
+    assert not (await world.settle(shown, 900, object_id="pi_1")).overrun
+    assert await world.count(key) == (0, 0)
+    confirm = await world.ask(key, 900, "run", f"{update}/confirm", object_id="pi_1")
+    assert await world.count(key) == (0, 900)
+    await world.settle(confirm, 900, object_id="pi_1")
+    assert (await world.ask(key, 101, "other")).reason is DenyReason.CAP_EXCEEDED
+
+
+async def test_a_late_outcome_of_the_call_that_made_an_object_lowers_nothing(world: World) -> None:
+    """The create is told of after later steps were counted: it did not know of them."""
+    key = await world.key(usd(10_000))
+    created = await world.ask(key, 100, endpoint="POST /v1/payment_intents")
+    confirm = "POST /v1/payment_intents/{intent}/confirm"
+    raised = await world.ask(key, 5000, "run", confirm, object_id="pi_1")
+    await world.settle(raised, 5000, object_id="pi_1")
+    await world.settle(created, 100, object_id="pi_1")
+    assert await world.count(key) == (5000, 0)
+
+
+async def test_a_failed_call_counts_what_it_left_behind(world: World) -> None:
+    """A declined intent can still be paid: it stays counted until a cancel, and a fresh try is possible."""
+    key = await world.key(usd(1000))
+    declined = await world.ask(key, 600, endpoint="POST /v1/payment_intents")
+    result = await world.settle(declined, 600, Outcome.FAILED, object_id="pi_1")
+    assert result.state is HoldState.RELEASED
+    assert await world.count(key) == (600, 0)
+    assert (await world.ask(key, 600, endpoint="POST /v1/payment_intents")).reason is DenyReason.CAP_EXCEEDED
+    cancel = await world.ask(key, endpoint="POST /v1/payment_intents/{intent}/cancel", object_id="pi_1")
+    await world.settle(cancel, 0, object_id="pi_1")
+    assert await world.count(key) == (0, 0)
+    again = await world.ask(key, 600, endpoint="POST /v1/payment_intents")
+    assert (again.allowed, again.attempt) == (True, 2)
+
+
+async def test_a_duplicate_is_told_what_the_first_call_asked_for(world: World) -> None:
+    """So that an amount which was asked of the vendor is written into the repeat as it was."""
+    key = await world.key(usd(1000))
+    first = await world.ask(key, 700, fingerprint="f")
+    assert first.asked is None
+    again = await world.ask(key, None, fingerprint="f", moves_money=True)
+    assert (again.duplicate, again.asked) == (True, Amount(700, "USD"))

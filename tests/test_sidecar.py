@@ -111,6 +111,15 @@ def test_a_charge_without_any_name_is_refused(stack: Stack) -> None:
     assert stack.simulator.posts() == []
 
 
+def test_a_delete_needs_no_name(stack: Stack) -> None:
+    """SDKs name no DELETE, because what is gone can't be deleted again; each is a call of its own."""
+    agent = stack.agent(stack.key())
+    made = agent.post("/customers", headers={"Idempotency-Key": "a"}).json()["id"]
+    assert agent.delete(f"/customers/{made}").json()["deleted"] is True
+    gone = agent.delete(f"/customers/{made}")
+    assert (gone.status_code, gone.headers["spendgate-duplicate"]) == (404, "false")
+
+
 def test_a_decline_gives_the_money_back_and_a_fresh_try_is_possible(stack: Stack) -> None:
     """402 passes through, releases the hold, and the next try goes out under a new upstream key."""
     key = stack.key()
@@ -292,8 +301,10 @@ _STRANGE_PATHS = [
     "/v1/charges;x=1",
     "/V1/charges",
     "/v1/charges/ch_1/refund",
-    "/v1/payouts",
-    "/v2/core/accounts",
+    "/v1/nothing",
+    "/v1/charges/ch_1/capture/now",
+    "/v2/nothing",
+    "/v3/core/accounts",
 ]
 
 
@@ -354,9 +365,21 @@ _STRANGE_FORMS = {
         {"Content-Type": "application/x-www-form-urlencoded; charset=utf-16"},
     ),
     "compressed": ("/charges", "amount=100&currency=usd", {"Content-Encoding": "gzip"}),
-    "another account": ("/charges", "amount=100&currency=usd", {"Stripe-Account": "acct_1"}),
-    "another context": ("/charges", "amount=100&currency=usd", {"Stripe-Context": "acct_1"}),
-    "customer balance": ("/customers", "balance=-5000", {}),
+    "two accounts": (
+        "/charges",
+        "amount=100&currency=usd",
+        {"Stripe-Account": "acct_1", "Stripe-Context": "acct_2"},
+    ),
+    "odd account": ("/charges", "amount=100&currency=usd", {"Stripe-Account": "acct_1, acct_2"}),
+    "leading zero": ("/charges", "amount=0100&currency=usd", {}),
+    "list numbered in part": ("/charges", "amount=100&currency=usd&expand[]=a&expand[1]=b", {}),
+    "list of groups without numbers": ("/charges", "amount=100&currency=usd&a[][b]=1&a[][c]=2", {}),
+    "deep nesting": ("/charges", f"amount=100&currency=usd&a{'[b]' * 9}=1", {}),
+    "another protocol": (
+        "/charges",
+        "amount=100&currency=usd",
+        {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": ""},
+    ),
 }
 
 
@@ -374,6 +397,8 @@ def test_a_request_that_could_be_read_in_two_ways_never_leaves(stack: Stack, nam
     assert error(answer)["code"]
     assert stack.simulator.posts() == []
     assert stack.usage(key).held == 0
+    if name == "another protocol":
+        return  # refused before anybody knows whose request it is
     wait_for(lambda: stack.events(key, kind="AUDIT_EVENT_KIND_REFUSAL"), "the refusal is on record")
 
 

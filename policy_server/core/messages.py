@@ -28,6 +28,11 @@ def refusal(question: Question, verdict: Verdict) -> str:
     reason = verdict.reason
     if reason is None:
         return ""
+    if reason is DenyReason.AMOUNT_UNKNOWN and question.call.unpriced:
+        return (
+            "Nobody can tell what this call costs before it is made, and the policy of this vault key does "
+            f"not allow that at {question.call.endpoint}. Trying again can't help."
+        )
     if reason in _FIXED:
         return _FIXED[reason]
     if reason is DenyReason.CAP_EXCEEDED:
@@ -37,6 +42,11 @@ def refusal(question: Question, verdict: Verdict) -> str:
         return f"The account is frozen: {detail}. Nothing is allowed until an operator ends the freeze."
     if reason is DenyReason.ENDPOINT_NOT_ALLOWED:
         return f"This vault key may not call {question.call.endpoint}. Trying again can't help."
+    if reason is DenyReason.VENDOR_ACCOUNT_NOT_ALLOWED:
+        return (
+            f"This vault key may not act for the account {verdict.rule}. Leave the account out, or ask the "
+            "operator to allow it."
+        )
     if reason is DenyReason.CURRENCY_NOT_ALLOWED:
         return _currency_not_allowed(question)
     if reason is DenyReason.PARAMETER_NOT_ALLOWED:
@@ -48,12 +58,15 @@ def refusal(question: Question, verdict: Verdict) -> str:
 
 
 def _currency_not_allowed(question: Question) -> str:
-    if question.refusal and question.refusal.rule.startswith("budget "):
-        return (
-            f"The {question.refusal.rule} that this vault key draws from does not exist. Tell the operator."
-        )
-    currency = question.call.amount.currency if question.call.amount else ""
-    return f"The policy of this vault key has no cap for {currency}, so it may not move {currency}."
+    rule, detail = (question.refusal.rule, question.refusal.detail) if question.refusal else ("", "")
+    if rule.startswith("budget "):
+        return f"The {rule} that this vault key draws from does not exist. Tell the operator."
+    if question.call.unpriced:
+        why = "The policy of this vault key has no cap on money at this endpoint, so it may not move any."
+    else:
+        currency = question.call.amount.currency if question.call.amount else ""
+        why = f"The policy of this vault key has no cap for {currency}, so it may not move {currency}."
+    return f"{why} {detail}".rstrip()
 
 
 def _cap_exceeded(question: Question, verdict: Verdict) -> str:

@@ -21,6 +21,7 @@ _METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE"
 _PATTERN = re.compile(rf"(?:{_METHODS}|\*) /(?:(?:[A-Za-z0-9_.~-]+|\{{[a-z_]+\}}|\*)(?:/(?!$)|$))+")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VENDOR_ACCOUNT = re.compile(r"[!-~]{1,255}")
 
 
 class PolicyMode(StrEnum):
@@ -35,6 +36,17 @@ class EffectNaming(StrEnum):
 
     BY_ENDPOINT = "by_endpoint"
     BY_PARAMETERS = "by_parameters"
+
+
+class RefundRule(StrEnum):
+    """How a call counts that gives back the money of an object."""
+
+    COUNTED = "counted"
+    """As any money that moves."""
+    OWN_CAP = "own_cap"
+    """Only under caps that name endpoints."""
+    RESTORE = "restore"
+    """It gives back what is counted for the object; only what is above that counts."""
 
 
 class EndpointPattern:
@@ -149,6 +161,11 @@ class Policy:
     effects: EffectNaming = EffectNaming.BY_ENDPOINT
     expires_at_ms: int | None = None
     budgets: tuple[str, ...] = ()
+    vendor_accounts: tuple[str, ...] = ()
+    """Accounts at the vendor that calls may act for besides the key's own."""
+    unpriced: tuple[str, ...] = ()
+    """Endpoints that may be called although nobody can tell the amount before."""
+    refunds: RefundRule = RefundRule.COUNTED
 
     def __post_init__(self) -> None:
         for name, values, most in (
@@ -156,6 +173,8 @@ class Policy:
             ("caps", self.caps, 50),
             ("parameter_rules", self.parameter_rules, 100),
             ("budgets", self.budgets, 20),
+            ("vendor_accounts", self.vendor_accounts, 200),
+            ("unpriced", self.unpriced, 50),
         ):
             if len(values) > most:
                 raise FieldInvalid(name, f"may have at most {most} entries")
@@ -166,11 +185,15 @@ class Policy:
             check_currency("currencies", currency)
         for budget in self.budgets:
             check_name("budgets", budget)
+        for account in self.vendor_accounts:
+            if not _VENDOR_ACCOUNT.fullmatch(account):
+                raise FieldInvalid("vendor_accounts", f"must be ids such as 'acct_1', not {account!r}")
         check_caps(self.caps)
         for cap in self.caps:
             _refuse_idle("caps.endpoints", cap.endpoints, self.allow)
         for rule in self.parameter_rules:
             _refuse_idle("parameter_rules.endpoints", rule.endpoints, self.allow)
+        _refuse_idle("unpriced", self.unpriced, self.allow)
 
     def to_json(self) -> str:
         """Write the policy as the store keeps it."""
@@ -192,6 +215,9 @@ class Policy:
             effects=EffectNaming(stored["effects"]),
             expires_at_ms=stored["expires_at_ms"],
             budgets=tuple(stored["budgets"]),
+            vendor_accounts=tuple(stored.get("vendor_accounts", ())),
+            unpriced=tuple(stored.get("unpriced", ())),
+            refunds=RefundRule(stored.get("refunds", RefundRule.COUNTED)),
         )
 
 
@@ -223,6 +249,8 @@ class Terms:
     caps: tuple[OwnedCap, ...]
     """In the order in which they are tested: call, run, windows, budgets."""
     rules: tuple[ParameterRule, ...]
+    unpriced: bool
+    """Whether a call may be made although nobody can tell its amount before."""
 
 
 @dataclass
@@ -231,7 +259,7 @@ class PolicyView:
 
     policy: Policy
     budgets: Mapping[str, tuple[Cap, ...]]
-    _terms: dict[str, Terms] = field(default_factory=dict)
+    _terms: dict[tuple[str, bool], Terms] = field(default_factory=dict)
 
     _REMEMBERED = 1024
 
@@ -243,6 +271,7 @@ class PolicyView:
             OwnedCap(cap, cap.id, name) for name in self.policy.budgets for cap in self.budgets.get(name, ())
         ]
         self._caps = [(one, _patterns(one.cap.endpoints)) for one in owned]
+        self._unpriced = _patterns(self.policy.unpriced)
         self._rules = [(rule, _patterns(rule.endpoints)) for rule in self.policy.parameter_rules]
 
     @property
@@ -255,27 +284,36 @@ class PolicyView:
         """Every cap the key draws from."""
         return [one for one, _ in self._caps]
 
-    def terms(self, endpoint: str) -> Terms:
-        """Return what the policy says about ``endpoint``."""
-        known = self._terms.get(endpoint)
+    def terms(self, endpoint: str, *, refund: bool = False) -> Terms:
+        """Return what the policy says about ``endpoint``, called for a refund or not."""
+        own_caps = refund and self.policy.refunds is RefundRule.OWN_CAP
+        known = self._terms.get((endpoint, own_caps))
         if known is None:
             if len(self._terms) >= self._REMEMBERED:
                 self._terms.clear()
-            known = self._terms[endpoint] = Terms(
+            known = self._terms[endpoint, own_caps] = Terms(
                 allowed=any(pattern.matches(endpoint) for pattern in self._allow),
-                caps=tuple(one for one, on in self._caps if _applies(on, endpoint)),
+                caps=tuple(one for one, on in self._caps if _applies(on, endpoint) and (on or not own_caps)),
                 rules=tuple(
                     rule
                     for rule, on in self._rules
                     if _applies(on, endpoint) and not (is_read(endpoint) and not on)
                 ),
+                unpriced=any(pattern.matches(endpoint) for pattern in self._unpriced),
             )
         return known
 
     def allows_currency(self, currency: str, caps: Iterable[OwnedCap]) -> bool:
         """Tell whether money of ``currency`` may move under ``caps``, one of which must count it."""
-        wanted = not self.policy.currencies or currency in self.policy.currencies
-        return wanted and any(one.cap.currency == currency for one in caps)
+        return self._wants(currency) and any(one.cap.currency == currency for one in caps)
+
+    def counted_currencies(self, caps: Iterable[OwnedCap]) -> tuple[str, ...]:
+        """Return the currencies that may move under ``caps`` and that a window of them counts."""
+        counted = {one.cap.currency for one in caps if one.cap.window is not Window.CALL}
+        return tuple(sorted(currency for currency in counted if currency and self._wants(currency)))
+
+    def _wants(self, currency: str) -> bool:
+        return not self.policy.currencies or currency in self.policy.currencies
 
 
 _TEST_ORDER = {Window.CALL: 0, Window.RUN: 1}

@@ -10,10 +10,12 @@ from policy_server.core.effects import Effect
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, OwnedCap, Policy
 from policy_server.core.types import (
+    Amount,
     AuditEvent,
     AuditFilter,
     DenyReason,
     LocalRefusal,
+    Observation,
     Replay,
     Settlement,
     SettleResult,
@@ -83,6 +85,10 @@ class Question:
     """Refuse so, whatever the counters say."""
     call_refusal: Refusal | None
     """Refuse so, unless the call is a duplicate."""
+    unpriced_in: tuple[str, ...] | None
+    """Currencies in which a call without an amount may be settled; None when it needs an amount."""
+    restored_object_id: str
+    """The object whose count a refund gives back; empty when the policy has another rule."""
     shadow: bool
     shadow_refusal: Refusal | None
 
@@ -112,6 +118,8 @@ class Answer:
     object_id: str
     expires_at_ms: int
     shadow_reason: DenyReason | None
+    asked: Amount | None
+    """What the first call asked for, with a duplicate."""
     counts: tuple[tuple[int, int], ...]
     """Settled and held of each cap of the question."""
 
@@ -131,6 +139,9 @@ class Ledger(Protocol):
         self, settlements: Sequence[tuple[str, Settlement]]
     ) -> list[SettleResult | SpendgateError]:
         """Close holds; each settlement comes with its account."""
+
+    async def observe(self, observations: Sequence[tuple[str, Observation]]) -> None:
+        """Bring exposures to what was observed; each observation comes with its account."""
 
     async def record_refusals(self, refusals: Sequence[tuple[str, LocalRefusal]]) -> None:
         """Record what the sidecar refused; each refusal comes with its account."""

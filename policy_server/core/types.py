@@ -30,6 +30,7 @@ class DenyReason(StrEnum):
     VAULT_KEY_EXPIRED = "vault_key_expired"
     ACCOUNT_FROZEN = "account_frozen"
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
+    VENDOR_ACCOUNT_NOT_ALLOWED = "vendor_account_not_allowed"
     CURRENCY_NOT_ALLOWED = "currency_not_allowed"
     PARAMETER_NOT_ALLOWED = "parameter_not_allowed"
     RUN_ID_REQUIRED = "run_id_required"
@@ -100,11 +101,19 @@ class SpendCall:
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     moves_money: bool = False
     """Money moves, also when ``amount`` is None because nobody knows it yet."""
+    vendor_account: str = ""
+    """The account at the vendor that the call acts for; empty means the key's own."""
+    unpriced: bool = False
+    """Money moves, and nobody can tell how much before it has; ``amount`` is None."""
+    absorbed_object_ids: tuple[str, ...] = ()
+    """Objects that become part of the one that the call makes or changes."""
+    refunded_object_id: str = ""
+    """The object whose money the call gives back; makes the call a refund."""
 
     @property
     def spends(self) -> bool:
         """Whether the call moves money, of a known amount or not."""
-        return self.moves_money or (self.amount is not None and self.amount.minor_units > 0)
+        return self.moves_money or self.unpriced or (self.amount is not None and self.amount.minor_units > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +156,8 @@ class Verdict:
     allowed_endpoints: tuple[str, ...] = ()
     vault_key_id: str = ""
     shadow_reason: DenyReason | None = None
+    asked: Amount | None = None
+    """What the first call with this effect asked for, with a duplicate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,8 @@ class Settlement:
     latency_ms: int = 0
     stale: bool = False
     """The answer may tell of an earlier time; it never lowers what the object commits."""
+    counted_object_id: str = ""
+    """The object under which the amount counts; empty means ``object_id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +184,15 @@ class SettleResult:
 
     state: HoldState
     overrun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an object of the vendor commits for good, as a caller saw it there."""
+
+    vault_key_id: str
+    object_id: str
+    amount: Amount
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from policy_server.core.effects import vault_key_id_of
 from policy_server.core.errors import HoldClosed, HoldNotFound, SpendgateError, StoreUnavailable
 from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, Stale
 from policy_server.core.types import (
+    Amount,
     DenyReason,
     HoldState,
     LocalRefusal,
+    Observation,
     Replay,
     Settlement,
     SettleResult,
@@ -62,6 +64,13 @@ class RedisLedger:
         return [
             _settled(settlement, reply) for (_, settlement), reply in zip(settlements, replies, strict=True)
         ]
+
+    async def observe(self, observations: Sequence[tuple[str, Observation]]) -> None:
+        """Bring exposures to what was observed; `StoreUnavailable` when one could not be."""
+        runs = [self._observation(account, observation) for account, observation in observations]
+        for reply in await run_all(self._client, script("observe"), runs):
+            if isinstance(reply, SpendgateError):
+                raise reply
 
     async def record_refusals(self, refusals: Sequence[tuple[str, LocalRefusal]]) -> None:
         """Record refusals; `StoreUnavailable` when one could not be."""
@@ -132,10 +141,15 @@ class RedisLedger:
             "hold_ttl_ms": question.hold_ttl_ms,
             "amount": str(call.amount.minor_units) if call.amount else "0",
             "currency": call.amount.currency if call.amount else "",
-            "amount_unknown": call.moves_money and call.amount is None,
+            "amount_unknown": call.spends and call.amount is None and question.unpriced_in is None,
             "object_id": call.object_id,
             "caps": [_cap(counted) for counted in question.caps],
         }
+        if call.absorbed_object_ids or question.restored_object_id:
+            asked |= _leaned_on(question)
+            asked["exposure_prefix"] = names.exposure(question.vault_key_id, "")
+        if question.unpriced_in is not None:
+            asked["unpriced_in"] = question.unpriced_in
         if refusal:
             asked["reason"], asked["rule"] = refusal.reason, refusal.rule
         if question.shadow_refusal:
@@ -163,6 +177,7 @@ class RedisLedger:
             "attempt": settlement.attempt,
             "outcome": settlement.outcome,
             "object_id": settlement.object_id,
+            "counted_object_id": settlement.counted_object_id,
             "stale": settlement.stale,
             "exposure_prefix": names.exposure(vault_key_id_of(settlement.authorization_id), ""),
             "retention_ms": self._retention_ms,
@@ -178,11 +193,31 @@ class RedisLedger:
             [to_json(said)],
         )
 
+    def _observation(self, account: str, observation: Observation) -> Run:
+        names = AccountKeys(account)
+        seen = {
+            "now": self._now(),
+            "retention_ms": self._retention_ms,
+            "amount": str(observation.amount.minor_units),
+            "currency": observation.amount.currency,
+        }
+        facts = {"vault_key_id": observation.vault_key_id, "object_id": observation.object_id}
+        exposure = names.exposure(observation.vault_key_id, observation.object_id)
+        return Run([exposure, names.audit, names.sequence], [to_json(seen), _facts(facts)])
+
+
+def _leaned_on(question: Question) -> dict[str, Any]:
+    """Return the other objects whose counts the call may take over or give back, each once."""
+    call, restored = question.call, question.restored_object_id
+    absorbed = [one for one in dict.fromkeys(call.absorbed_object_ids) if one != call.object_id]
+    own = {call.object_id, *absorbed}
+    return {"absorbed": absorbed, "restored": restored if restored not in own else ""}
+
 
 def _cap(counted: CountedCap) -> dict[str, Any]:
     owned = counted.owned
     return {
-        "money": bool(owned.cap.currency),
+        "currency": owned.cap.currency,
         "lasting": owned.cap.window is Window.TOTAL,
         "limit": str(owned.cap.limit),
         "start_ms": counted.span.start_ms,
@@ -206,8 +241,10 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
             "run_id": call.run_id,
             "step": call.step,
             "endpoint": call.endpoint,
+            "vendor_account": call.vendor_account,
             "amount": str(call.amount.minor_units) if call.amount else "",
             "currency": call.amount.currency if call.amount else "",
+            "unpriced": "1" if call.unpriced else "",
             "idempotency_key": question.effect.name if question.effect else "",
             "authorization_id": authorization_id,
             "policy_version": str(question.key_version or ""),
@@ -225,8 +262,9 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         return Stale()
     if status == "out_of_span":
         return OutOfSpan(int(reply[1]))
-    numbers = [int(number) for number in reply[10:]]
+    numbers = [int(number) for number in reply[12:]]
     _, allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = reply[:10]
+    asked, currency = reply[10:12]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -237,6 +275,7 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         object_id=object_id,
         expires_at_ms=int(deadline),
         shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
+        asked=Amount(int(asked), currency) if asked else None,
         counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
     )
 

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sidecar.exchange import Answer, Forward, Request
+from sidecar.forms import Pairs
 from sidecar.refusals import Refused, malformed
-from sidecar.stripe import forms
-from sidecar.stripe.endpoints import (
-    Asked,
-    Direct,
-    Endpoint,
-    EndpointTable,
-    committed,
-    is_final,
-    is_plain,
-)
-from sidecar.vendor import Call, Failed, Fetch, Money, Reading, Succeeded, Unclear
+from sidecar.stripe import bodies, forms
+from sidecar.stripe.commitments import SEEN, committed, is_final
+from sidecar.stripe.endpoints import Direction, Endpoint
+from sidecar.stripe.given import Given
+from sidecar.stripe.table import EndpointTable, is_plain
+from sidecar.vendor import Call, Failed, Fetch, Money, Price, Reading, Seen, Succeeded, Unclear
 
-_AMOUNT = re.compile(r"[0-9]{1,12}")
-_CURRENCY = re.compile(r"[A-Za-z]{3}")
 _OBJECT_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
-_FORM = "application/x-www-form-urlencoded"
-_KEY_FIELD = "idempotency_key"
-_KEY_MAX = 255
+_ACCOUNT = re.compile(r"[A-Za-z0-9_/]{1,255}")
 
 _FORWARDED = (b"stripe-version", b"user-agent", b"x-stripe-client-user-agent")
 _PASSED_BACK = frozenset(
     {
+        b"content-disposition",
         b"content-type",
         b"idempotent-replayed",
         b"original-request",
@@ -43,11 +37,17 @@ _PASSED_BACK = frozenset(
         b"stripe-version",
     }
 )
-_FOR_OTHERS = (b"stripe-account", b"stripe-context")
+_ACCOUNTS = (b"stripe-account", b"stripe-context")
 _PRIVATE = ("card", "bank_account", "source[", "payment_method_data", "number", "cvc")
 """What the names of parameters begin with whose values the policy does not get to see."""
 
 _HIDDEN = "(hidden)"
+_VERSION_SHOWN = "Stripe-Version"
+"""The name by which the policy sees a request's version; no parameter can be called so."""
+
+_VERSION = "2026-10-28.endive"
+"""The API version that pricing reads objects by."""
+
 
 _OBJECT_PATHS = {
     "ch": "/v1/charges/",
@@ -56,73 +56,87 @@ _OBJECT_PATHS = {
     "re": "/v1/refunds/",
     "pyr": "/v1/refunds/",
     "cus": "/v1/customers/",
+    "in": "/v1/invoices/",
+    "ii": "/v1/invoiceitems/",
+    "sub": "/v1/subscriptions/",
+    "si": "/v1/subscription_items/",
+    "cs": "/v1/checkout/sessions/",
+    "plink": "/v1/payment_links/",
+    "po": "/v1/payouts/",
+    "tr": "/v1/transfers/",
+    "tu": "/v1/topups/",
+    "cn": "/v1/credit_notes/",
+    "seti": "/v1/setup_intents/",
+    "pm": "/v1/payment_methods/",
+    "prod": "/v1/products/",
+    "price": "/v1/prices/",
+    "qt": "/v1/quotes/",
+    "file": "/v1/files/",
+    "obp": "/v2/money_management/outbound_payments/",
+    "obt": "/v2/money_management/outbound_transfers/",
 }
+"""Where an object can be fetched, by the prefix of its id."""
 
 
 class Stripe:
-    """Reads requests to Stripe's v1 API and says what its answers mean."""
+    """Reads requests to Stripe's v1 and v2 API and says what its answers mean."""
 
+    name = "Stripe"
     prefix = "/stripe"
+    versions: tuple[str, ...] = ("/v1", "/v2")
+    replays = True
+    request_id_header = b"request-id"
 
     def __init__(self) -> None:
         self._table = EndpointTable()
 
+    def owns_key(self, key: str) -> bool:
+        """Tell whether a key is a secret, restricted or publishable key of Stripe's."""
+        return key.startswith(("sk_", "rk_", "pk_"))
+
     def read(self, request: Request) -> Call:
         """Read a request strictly; whatever could be read in two ways is refused."""
-        if not is_plain(request.path):
-            raise malformed(
-                "",
-                "The path must be /v1/… with plain segments of letters, digits, _ and -: no %, //, .. "
-                "or trailing slash.",
-                code="path_invalid",
-            )
-        for name in _FOR_OTHERS:
-            if name in request.headers:
-                raise Refused(
-                    403,
-                    "parameter_not_allowed",
-                    f"Acting for another account ({name.decode()}) is not allowed.",
-                )
-        if b"content-encoding" in request.headers:
-            raise malformed("", "Send the body as it is, without Content-Encoding.", status=415)
+        _check(request)
+        found = self._table.find(request.method, request.path)
+        account = _account(request)
         if request.method == "GET":
-            return self._read_get(request)
-        if request.method in {"POST", "DELETE"}:
-            return self._read_change(request)
-        raise malformed("", f"The method {request.method} is not one of GET, POST, DELETE.", status=405)
-
-    async def price(self, call: Call, fetch: Fetch) -> Money:
-        """Ask Stripe for the object, and return what it commits after the call."""
-        found = self._table.find(call.forward.method, call.forward.target)
-        if found is None or not isinstance(found[0].money, Asked):
-            raise Refused(400, "amount_unknown", f"{call.endpoint} can't be priced.")
-        asked = found[0].money
-        answer = await fetch(_source_path(asked, call))
-        if answer.status != 200:
+            return _read(request, found[0] if found else None, account)
+        if found is None:
             raise Refused(
-                400 if answer.status == 404 else 503,
-                "amount_unknown",
-                f"The object that the call is about can't be read at Stripe (status {answer.status}), so its "
-                "amount is not known and the call was not sent.",
-                retryable=answer.status == 429 or answer.status >= 500,
+                403,
+                "endpoint_not_allowed",
+                f"Spendgate does not know what {request.method} {request.path} can move, so nobody may "
+                "call it.",
+                reason="endpoint_unknown",
             )
-        source = _json(answer)
-        given = call.parameters.get(asked.amount)
-        try:
-            total = asked.total(source, int(given) if given is not None else None)
-            currency = str(source["currency"]).upper()
-        except (KeyError, TypeError, ValueError):
-            raise Refused(
-                400, "amount_unknown", "Stripe's answer does not say what the call would move."
-            ) from None
-        if total < 0 or (total == 0 and given is None):
-            raise Refused(400, "amount_unknown", "There is nothing left that this call could move.")
-        return Money(total, currency)
+        return _change(request, *found, account)
+
+    async def price(self, call: Call, fetch: Fetch) -> Price | None:
+        """Ask Stripe for what the request leaves open, and return what the call commits at most."""
+        endpoint = _endpoint(call)
+        if endpoint.rule is None:
+            return None
+        return await endpoint.rule.ask(_given(call.parameters), _object_in(call), fetch)
+
+    def lookup(self, call: Call, path: str) -> Forward:
+        """Return a GET for the account that the call acts for, read by the version that the table knows."""
+        accounts = {name.decode() for name in _ACCOUNTS}
+        headers = {name: value for name, value in call.forward.headers.items() if name in accounts}
+        return Forward("GET", path, {**headers, "Accept-Encoding": "identity", "Stripe-Version": _VERSION})
+
+    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
+        """Return what to send, under the key by which Stripe recognises a repeat."""
+        forward, pins = call.forward, _endpoint(call).pins
+        body = forward.body
+        if pins and asked is not None and pins not in call.parameters:
+            body = b"&".join(filter(None, (body, f"{pins}={asked.minor_units}".encode())))
+        headers = {**forward.headers, "Idempotency-Key": upstream_key}
+        return Forward(forward.method, forward.target, headers, body, files=forward.files)
 
     def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:
         """Say what Stripe's answer means for the money."""
         if 200 <= answer.status < 300:
-            return self._classify_success(call, answer)
+            return _success(call, answer)
         error = _json(answer).get("error")
         kind = error.get("type") if isinstance(error, Mapping) else None
         if answer.status == 409 or answer.status >= 500 or answer.status < 400 or kind == "idempotency_error":
@@ -132,7 +146,20 @@ class Stripe:
             # A limit, a key or a check that stands before the memory of keys: it
             # says nothing of the first try. A decline under the key is that try.
             return Unclear()
+        intent = error.get("payment_intent") if isinstance(error, Mapping) else None
+        if isinstance(intent, Mapping) and isinstance(intent.get("id"), str):
+            # A declined intent lives on, and its client secret can still pay it.
+            return Failed(committed(intent, "payment_intent"), intent["id"])
         return Failed()
+
+    def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
+        """Return what a GET shows of an object that is at its end."""
+        if answer.status != 200 or not call.endpoint.endswith("}"):
+            return ()
+        body = _json(answer)
+        kind = str(body.get("object"))
+        money = committed(body, kind) if kind in SEEN and is_final(body) else None
+        return (Seen(str(body.get("id", "")), money),) if money else ()
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched."""
@@ -166,108 +193,157 @@ class Stripe:
 
     def pass_back(self, answer: Answer) -> Answer:
         """Return Stripe's answer with only the headers that an agent may see."""
-        return Answer(
-            answer.status, [header for header in answer.headers if header[0] in _PASSED_BACK], answer.body
-        )
+        return replace(answer, headers=[header for header in answer.headers if header[0] in _PASSED_BACK])
 
-    def _read_get(self, request: Request) -> Call:
-        if request.body:
-            raise malformed("", "A GET has no body.")
-        found = self._table.find("GET", request.path)
-        pairs = forms.parse(request.query.encode("latin-1"))
-        query = forms.write(pairs).decode()
-        return Call(
-            endpoint=found[0].name if found else f"GET {request.path}",
-            changes=False,
-            moves_money=False,
-            forward=Forward("GET", f"{request.path}?{query}" if query else request.path, _headers(request)),
-            fingerprint="",
-        )
 
-    def _read_change(self, request: Request) -> Call:
-        found = self._table.find(request.method, request.path)
-        if found is None:
-            raise Refused(
-                403,
-                "endpoint_not_allowed",
-                f"Spendgate does not know what {request.method} {request.path} can move, so nobody may "
-                "call it.",
-                reason="endpoint_unknown",
-            )
-        endpoint, object_id = found
-        pairs = _parameters(request)
-        given_key = next((value for key, value in pairs if key == _KEY_FIELD), "")
-        if len(given_key) > _KEY_MAX:
-            raise malformed(_KEY_FIELD, f"An idempotency key has at most {_KEY_MAX} characters.")
-        pairs = [(key, value) for key, value in pairs if key != _KEY_FIELD]
-        named = dict(pairs)
-        _refuse_unpriced(endpoint, named)
-        money, moves = _money(endpoint, named)
-        body = forms.write(pairs)
-        target = request.path
-        if request.method == "DELETE" and body:
-            target, body = f"{target}?{body.decode()}", b""
-        return Call(
-            endpoint=endpoint.name,
-            changes=True,
-            moves_money=moves,
-            forward=Forward(request.method, target, _headers(request, form=request.method == "POST"), body),
-            fingerprint=_fingerprint(request.method, request.path, pairs),
-            parameters=_visible(pairs),
-            money=money,
-            object_id=object_id if endpoint.step else "",
-            given_key=given_key,
-            header_key=_header_key(request),
+def _check(request: Request) -> None:
+    if not is_plain(request.path):
+        raise malformed(
+            "",
+            "The path must be /v1/… or /v2/… with plain segments of letters, digits, _ and -: no %, //, .. "
+            "or trailing slash.",
+            code="path_invalid",
         )
+    if b"content-encoding" in request.headers:
+        raise malformed("", "Send the body as it is, without Content-Encoding.", status=415)
+    if request.method not in {"GET", "POST", "DELETE"}:
+        raise malformed("", f"The method {request.method} is not one of GET, POST, DELETE.", status=405)
 
-    def _classify_success(self, call: Call, answer: Answer) -> Reading:
-        body = _json(answer)
-        object_id = str(body.get("id", ""))
-        found = self._table.find(call.forward.method, call.forward.target.partition("?")[0])
-        if found is None or not found[0].commits:
-            return Succeeded(object_id=object_id)
+
+def _account(request: Request) -> str:
+    """Return the account that the call acts for, as one header says it; empty for the key's own."""
+    named = [value for name in _ACCOUNTS for value in request.headers.get(name, ())]
+    if not named:
+        return ""
+    if len(named) > 1:
+        raise malformed("", "Send one of Stripe-Account and Stripe-Context, once.")
+    account = named[0].decode("latin-1").strip()
+    if not _ACCOUNT.fullmatch(account):
+        raise malformed("", "Stripe-Account and Stripe-Context must be the id of an account.")
+    return account
+
+
+def _read(request: Request, endpoint: Endpoint | None, account: str) -> Call:
+    parameters = bodies.read(request, files=False)
+    target = f"{request.path}?{parameters.query}" if parameters.query else request.path
+    return Call(
+        endpoint=endpoint.name if endpoint else f"GET {request.path}",
+        changes=False,
+        moves_money=False,
+        forward=Forward(
+            "GET",
+            target,
+            _headers(request),
+            streams=endpoint is not None and endpoint.streams,
+            files=endpoint is not None and endpoint.files,
+        ),
+        fingerprint="",
+        parameters=_visible(request, ()),
+        vendor_account=account,
+        plan=endpoint,
+    )
+
+
+def _change(request: Request, endpoint: Endpoint, object_id: str, account: str) -> Call:
+    parameters = bodies.read(request, files=endpoint.files)
+    visible = _visible(request, parameters.pairs)
+    given = _given(visible)
+    _refuse_unpriced(endpoint, given)
+    rule = endpoint.rule if endpoint.rule and endpoint.rule.moves(given) else None
+    target = f"{request.path}?{parameters.query}" if parameters.query else request.path
+    return Call(
+        endpoint=endpoint.name,
+        changes=True,
+        moves_money=rule is not None and endpoint.direction is not Direction.NONE,
+        asks=rule is not None,
+        price=rule.read(given) if rule else None,
+        forward=Forward(
+            request.method,
+            target,
+            _headers(request, parameters.content_type),
+            parameters.body,
+            files=endpoint.files,
+        ),
+        fingerprint=parameters.fingerprint(request.method, request.path, account),
+        parameters=visible,
+        object_id=object_id if endpoint.step else "",
+        given_key=parameters.given_key,
+        header_key=_header_key(request),
+        vendor_account=account,
+        plan=(endpoint, object_id),
+    )
+
+
+def _endpoint(call: Call) -> Endpoint:
+    plan = call.plan
+    if not isinstance(plan, tuple):
+        raise TypeError(f"{call.endpoint} was not read as a change")
+    endpoint: Endpoint = plan[0]
+    return endpoint
+
+
+def _object_in(call: Call) -> str:
+    return str(call.plan[1]) if isinstance(call.plan, tuple) else ""
+
+
+def _success(call: Call, answer: Answer) -> Succeeded:
+    endpoint = _endpoint(call)
+    body = _json(answer)
+    object_id = str(body.get("id") or "")
+    if endpoint.answers == "deleted":
+        money = Money(0, call.price.money.currency) if call.price and body.get("deleted") is True else None
+        return Succeeded(money, call.object_id)
+    if endpoint.apart:
+        # The id of the request is the same in a replay, and no other call has it.
+        name = answer.header(b"original-request") or answer.header(b"request-id") or call.fingerprint
+        return Succeeded(object_id=object_id, counted_id=f"{object_id}/{name}")
+    if not endpoint.answers:
+        return Succeeded(object_id=object_id or call.step_of, counted_id=call.step_of)
+    money = committed(body, endpoint.answers)
+    if body.get("object") == "checkout.session" and body.get("status") == "open":
+        money = _most(money, call.price)
+    counted_id = call.step_of if call.step_of != object_id else ""
+    if endpoint.answers == "subscription":
+        invoice = body.get("latest_invoice")
+        counted_id = str(invoice.get("id") if isinstance(invoice, Mapping) else invoice or "")
+    elif counted_id:
+        # It answers with another object than the one that it changed, so it does not say what that commits.
         money = None
-        if body.get("object") == found[0].commits:
-            try:
-                money = committed(body)
-            except (KeyError, TypeError, ValueError):
-                money = None
-        # A success that can't be read keeps what was held: all of it may have moved.
-        return Succeeded(
-            money=money, object_id=object_id if money else call.object_id, steps_follow=not is_final(body)
-        )
+    elif money is None and call.moves_money:
+        object_id = call.step_of
+    # A success that can't be read keeps what was held: all of it may have moved.
+    return Succeeded(money, object_id, counted_id, steps_follow=bool(call.step_of) or not is_final(body))
 
 
-def _parameters(request: Request) -> forms.Pairs:
-    if request.method == "DELETE":
-        if request.body:
-            raise malformed("", "Send the parameters of a DELETE in its query string.")
-        return forms.parse(request.query.encode("latin-1"))
-    if request.query:
-        raise malformed("", "A POST has its parameters in the body only, none in the query string.")
-    content_type = request.header(b"content-type")
-    kind, _, parameters = content_type.partition(";")
-    if len(request.headers.get(b"content-type", ())) > 1 or (
-        (request.body or content_type) and kind.strip().lower() != _FORM
-    ):
-        raise malformed("", f"Send the parameters as {_FORM}.", code="content_type_not_supported", status=415)
-    if parameters.strip() and parameters.strip().lower().replace('"', "") != "charset=utf-8":
-        raise malformed("", "The form must be UTF-8.", code="content_type_not_supported", status=415)
-    return forms.parse(request.body)
+def _most(said: Money | None, price: Price | None) -> Money | None:
+    """Return the larger of what an answer says and what was held.
+
+    An open session shows its smallest total, and its customer may still choose more.
+    """
+    if said is None or price is None or price.money.currency != said.currency:
+        return said
+    return max(said, price.money, key=lambda money: money.minor_units)
 
 
-def _visible(pairs: forms.Pairs) -> dict[str, str]:
-    """Return what the policy may see: every name, elements of lists numbered, private values hidden."""
-    visible: dict[str, str] = {}
-    for number, (key, value) in enumerate(pairs):
-        name = f"{key[:-1]}{number}]" if key.endswith("[]") else key
-        visible[name] = _HIDDEN if key.startswith(_PRIVATE) else value
+def _visible(request: Request, pairs: Pairs) -> dict[str, str]:
+    """Return what the policy sees: every parameter, and the version that the call is read by."""
+    visible = {
+        key: _HIDDEN if key.startswith(_PRIVATE) else value for key, value in forms.numbered(pairs).items()
+    }
+    version = request.header(b"stripe-version")
+    if version:
+        visible[_VERSION_SHOWN] = version
     return visible
 
 
-def _refuse_unpriced(endpoint: Endpoint, named: Mapping[str, str]) -> None:
+def _given(visible: Mapping[str, str]) -> Given:
+    """Return what pricing reads: the parameters alone, since every SDK sends a version with every call."""
+    return Given({name: value for name, value in visible.items() if name != _VERSION_SHOWN})
+
+
+def _refuse_unpriced(endpoint: Endpoint, given: Given) -> None:
     for name in endpoint.refused:
-        if any(key == name or key.startswith(f"{name}[") for key in named):
+        if name in given:
             raise Refused(
                 403,
                 "parameter_not_allowed",
@@ -276,91 +352,27 @@ def _refuse_unpriced(endpoint: Endpoint, named: Mapping[str, str]) -> None:
             )
 
 
-def _money(endpoint: Endpoint, named: Mapping[str, str]) -> tuple[Money | None, bool]:
-    """Return the amount, when the request says it, and whether the call moves money."""
-    rule = endpoint.money
-    given = _integer(rule.amount, named) if rule else None
-    if rule is None or (endpoint.when and endpoint.when not in named):
-        return None, False
-    if isinstance(rule, Asked):
-        return None, True
-    if given is None:
-        raise Refused(
-            400, "parameter_missing", f"Missing required param: {rule.amount}.", parameter=rule.amount
-        )
-    return Money(given, _currency(rule, named)), True
-
-
-def _integer(name: str, named: Mapping[str, str]) -> int | None:
-    if any(key.startswith(f"{name}[") for key in named):
-        raise malformed(name, f"{name} must be one integer.", code="parameter_invalid_integer")
-    value = named.get(name)
-    if value is None:
-        return None
-    if not _AMOUNT.fullmatch(value) or int(value) == 0:
-        raise malformed(
-            name,
-            f"Invalid integer: {value[:32]}. {name} must be a positive whole number of the currency's "
-            "smallest unit, in ASCII digits, at most 12 of them.",
-            code="parameter_invalid_integer",
-        )
-    return int(value)
-
-
-def _currency(rule: Direct, named: Mapping[str, str]) -> str:
-    value = named.get(rule.currency)
-    if value is None:
-        raise Refused(
-            400, "parameter_missing", f"Missing required param: {rule.currency}.", parameter=rule.currency
-        )
-    if not _CURRENCY.fullmatch(value):
-        raise malformed(rule.currency, f"Invalid currency: {value[:32]}. Use a code such as usd.")
-    return value.upper()
-
-
-def _source_path(asked: Asked, call: Call) -> str:
-    if not asked.sources:
-        return call.forward.target.rpartition("/")[0] if _is_action(call) else call.forward.target
-    given = [(call.parameters[name], path) for name, path in asked.sources if name in call.parameters]
-    if len(given) != 1:
-        names = " or ".join(name for name, _ in asked.sources)
-        raise Refused(400, "amount_unknown", f"{call.endpoint} needs exactly one of {names}, to be priced.")
-    object_id, path = given[0]
-    if not _OBJECT_ID.fullmatch(object_id):
-        raise malformed(asked.sources[0][0], f"{object_id[:64]!r} is not the id of an object.")
-    return path.replace("{id}", object_id)
-
-
-def _is_action(call: Call) -> bool:
-    """Tell whether the path ends in a verb after the object's id."""
-    return not call.endpoint.endswith("}")
-
-
 def _header_key(request: Request) -> str:
     if len(request.headers.get(b"idempotency-key", ())) > 1:
         raise malformed("", "Send one Idempotency-Key header, not several.")
     key = request.header(b"idempotency-key")
-    if len(key) > _KEY_MAX:
-        raise malformed("", f"An Idempotency-Key has at most {_KEY_MAX} characters.")
+    if len(key) > bodies.KEY_MAX:
+        raise malformed("", f"An Idempotency-Key has at most {bodies.KEY_MAX} characters.")
+    if not key and request.method == "DELETE":
+        # SDKs name no DELETE: what is gone can't be deleted again, so each call may be one of its own.
+        return f"delete-{secrets.token_hex(8)}"
     return key
 
 
-def _headers(request: Request, *, form: bool = False) -> dict[str, str]:
+def _headers(request: Request, content_type: str = "") -> dict[str, str]:
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    for name in _FORWARDED:
+    for name in (*_FORWARDED, *_ACCOUNTS):
         value = request.header(name)
         if value:
             headers[name.decode()] = value
-    if form:
-        headers["Content-Type"] = _FORM
+    if content_type:
+        headers["Content-Type"] = content_type
     return headers
-
-
-def _fingerprint(method: str, path: str, pairs: forms.Pairs) -> str:
-    hashed = hashlib.sha256(f"{method} {path}".encode())
-    for key, value in sorted(pairs):
-        hashed.update(f"\0{key}\0{value}".encode())
-    return hashed.hexdigest()[:32]
 
 
 def _json(answer: Answer) -> dict[str, Any]:

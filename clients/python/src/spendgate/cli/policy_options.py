@@ -27,6 +27,14 @@ class Effects(StrEnum):
     BY_PARAMETERS = "by-parameters"
 
 
+class Refunds(StrEnum):
+    """How a call counts that gives money back."""
+
+    COUNTED = "counted"
+    OWN_CAP = "own-cap"
+    RESTORE = "restore"
+
+
 Allow = Annotated[
     list[str] | None,
     typer.Option(
@@ -85,6 +93,28 @@ Budgets = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+VendorAccounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vendor-account",
+        metavar="ACCT",
+        help="An account at the vendor, such as acct_1, that calls may act for besides the key's own. "
+        "May be repeated; the caps count them together.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+Unpriced = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unpriced",
+        metavar="ENDPOINT",
+        help="An endpoint that may be called although nobody can tell the amount before; one such call may "
+        "exceed a cap by its own amount. May be repeated.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 Shadow = Annotated[
     bool,
     typer.Option(
@@ -100,6 +130,16 @@ EffectsOption = Annotated[
         "--effects",
         help="When a repeat within a run is the same payment: the same endpoint, or also the same "
         "parameters. by-endpoint unless said.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+RefundsOption = Annotated[
+    Refunds | None,
+    typer.Option(
+        "--refunds",
+        help="How refunds count: as any money, only under caps that name endpoints, or by giving back what "
+        "is counted for the refunded object. counted unless said.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
@@ -144,15 +184,30 @@ def build_policy(
     currency: Sequence[str] | None,
     parameter: Sequence[str] | None,
     budget: Sequence[str] | None,
+    vendor_account: Sequence[str] | None,
+    unpriced: Sequence[str] | None,
     shadow: bool,
     effects: Effects | None,
+    refunds: Refunds | None,
     expires: str | None,
     expires_in: str | None,
     policy_file: Path | None,
 ) -> policy_pb2.Policy:
     """Return the policy that the options describe, or raise `UsageWrong`."""
     if policy_file is not None:
-        if any((allow, caps, currency, parameter, budget, shadow, effects, expires, expires_in)):
+        others = (
+            allow,
+            caps,
+            currency,
+            parameter,
+            budget,
+            vendor_account,
+            unpriced,
+            shadow,
+            effects,
+            refunds,
+        )
+        if any((*others, expires, expires_in)):
             raise UsageWrong("--policy-file is the whole policy; leave the other policy options out")
         return read_policy(policy_file)
     if not allow:
@@ -169,6 +224,9 @@ def build_policy(
             else policy_pb2.EFFECT_NAMING_BY_ENDPOINT,
             expire_time=_expiry(expires, expires_in),
             budgets=budget,
+            vendor_accounts=vendor_account,
+            unpriced=unpriced,
+            refunds=f"REFUND_RULE_{(refunds or Refunds.COUNTED).name}",
         )
     except ValueError as error:
         raise UsageWrong(str(error)) from None

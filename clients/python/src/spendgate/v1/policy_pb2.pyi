@@ -33,6 +33,13 @@ class EffectNaming(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EFFECT_NAMING_UNSPECIFIED: _ClassVar[EffectNaming]
     EFFECT_NAMING_BY_ENDPOINT: _ClassVar[EffectNaming]
     EFFECT_NAMING_BY_PARAMETERS: _ClassVar[EffectNaming]
+
+class RefundRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REFUND_RULE_UNSPECIFIED: _ClassVar[RefundRule]
+    REFUND_RULE_COUNTED: _ClassVar[RefundRule]
+    REFUND_RULE_OWN_CAP: _ClassVar[RefundRule]
+    REFUND_RULE_RESTORE: _ClassVar[RefundRule]
 WINDOW_UNSPECIFIED: Window
 WINDOW_CALL: Window
 WINDOW_RUN: Window
@@ -47,9 +54,13 @@ POLICY_MODE_SHADOW: PolicyMode
 EFFECT_NAMING_UNSPECIFIED: EffectNaming
 EFFECT_NAMING_BY_ENDPOINT: EffectNaming
 EFFECT_NAMING_BY_PARAMETERS: EffectNaming
+REFUND_RULE_UNSPECIFIED: RefundRule
+REFUND_RULE_COUNTED: RefundRule
+REFUND_RULE_OWN_CAP: RefundRule
+REFUND_RULE_RESTORE: RefundRule
 
 class Policy(_message.Message):
-    __slots__ = ("allow", "caps", "currencies", "parameter_rules", "mode", "effects", "expire_time", "budgets")
+    __slots__ = ("allow", "caps", "currencies", "parameter_rules", "mode", "effects", "expire_time", "budgets", "unpriced", "vendor_accounts", "refunds")
     ALLOW_FIELD_NUMBER: _ClassVar[int]
     CAPS_FIELD_NUMBER: _ClassVar[int]
     CURRENCIES_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +69,9 @@ class Policy(_message.Message):
     EFFECTS_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    UNPRICED_FIELD_NUMBER: _ClassVar[int]
+    VENDOR_ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    REFUNDS_FIELD_NUMBER: _ClassVar[int]
     allow: _containers.RepeatedScalarFieldContainer[str]
     caps: _containers.RepeatedCompositeFieldContainer[Cap]
     currencies: _containers.RepeatedScalarFieldContainer[str]
@@ -66,7 +80,10 @@ class Policy(_message.Message):
     effects: EffectNaming
     expire_time: _timestamp_pb2.Timestamp
     budgets: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, allow: _Optional[_Iterable[str]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., currencies: _Optional[_Iterable[str]] = ..., parameter_rules: _Optional[_Iterable[_Union[ParameterRule, _Mapping]]] = ..., mode: _Optional[_Union[PolicyMode, str]] = ..., effects: _Optional[_Union[EffectNaming, str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., budgets: _Optional[_Iterable[str]] = ...) -> None: ...
+    unpriced: _containers.RepeatedScalarFieldContainer[str]
+    vendor_accounts: _containers.RepeatedScalarFieldContainer[str]
+    refunds: RefundRule
+    def __init__(self, allow: _Optional[_Iterable[str]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., currencies: _Optional[_Iterable[str]] = ..., parameter_rules: _Optional[_Iterable[_Union[ParameterRule, _Mapping]]] = ..., mode: _Optional[_Union[PolicyMode, str]] = ..., effects: _Optional[_Union[EffectNaming, str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., budgets: _Optional[_Iterable[str]] = ..., unpriced: _Optional[_Iterable[str]] = ..., vendor_accounts: _Optional[_Iterable[str]] = ..., refunds: _Optional[_Union[RefundRule, str]] = ...) -> None: ...
 
 class Cap(_message.Message):
     __slots__ = ("amount", "calls", "window", "time_zone", "endpoints")

@@ -34,6 +34,7 @@ class DenyReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DENY_REASON_EFFECT_TOO_OLD: _ClassVar[DenyReason]
     DENY_REASON_AMOUNT_UNKNOWN: _ClassVar[DenyReason]
     DENY_REASON_CAP_EXCEEDED: _ClassVar[DenyReason]
+    DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: _ClassVar[DenyReason]
 
 class Replay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -72,6 +73,7 @@ DENY_REASON_IDEMPOTENCY_MISMATCH: DenyReason
 DENY_REASON_EFFECT_TOO_OLD: DenyReason
 DENY_REASON_AMOUNT_UNKNOWN: DenyReason
 DENY_REASON_CAP_EXCEEDED: DenyReason
+DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: DenyReason
 REPLAY_UNSPECIFIED: Replay
 REPLAY_JOIN: Replay
 REPLAY_FORWARD: Replay
@@ -87,7 +89,7 @@ HOLD_STATE_RELEASED: HoldState
 HOLD_STATE_UNKNOWN: HoldState
 
 class AuthorizeRequest(_message.Message):
-    __slots__ = ("vault_key", "endpoint", "amount", "run_id", "idempotency_key", "request_fingerprint", "step", "validate_only", "request_id", "object_id", "hold_ttl", "parameters", "moves_money")
+    __slots__ = ("vault_key", "endpoint", "amount", "run_id", "idempotency_key", "request_fingerprint", "step", "validate_only", "request_id", "object_id", "hold_ttl", "parameters", "moves_money", "vendor_account", "absorbed_object_ids", "refunded_object_id", "unpriced")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +110,10 @@ class AuthorizeRequest(_message.Message):
     HOLD_TTL_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     MOVES_MONEY_FIELD_NUMBER: _ClassVar[int]
+    VENDOR_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ABSORBED_OBJECT_IDS_FIELD_NUMBER: _ClassVar[int]
+    REFUNDED_OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    UNPRICED_FIELD_NUMBER: _ClassVar[int]
     vault_key: str
     endpoint: str
     amount: _amount_pb2.Amount
@@ -121,10 +127,14 @@ class AuthorizeRequest(_message.Message):
     hold_ttl: _duration_pb2.Duration
     parameters: _containers.ScalarMap[str, str]
     moves_money: bool
-    def __init__(self, vault_key: _Optional[str] = ..., endpoint: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., run_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., request_fingerprint: _Optional[str] = ..., step: _Optional[str] = ..., validate_only: bool = ..., request_id: _Optional[str] = ..., object_id: _Optional[str] = ..., hold_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., moves_money: bool = ...) -> None: ...
+    vendor_account: str
+    absorbed_object_ids: _containers.RepeatedScalarFieldContainer[str]
+    refunded_object_id: str
+    unpriced: bool
+    def __init__(self, vault_key: _Optional[str] = ..., endpoint: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., run_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., request_fingerprint: _Optional[str] = ..., step: _Optional[str] = ..., validate_only: bool = ..., request_id: _Optional[str] = ..., object_id: _Optional[str] = ..., hold_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., moves_money: bool = ..., vendor_account: _Optional[str] = ..., absorbed_object_ids: _Optional[_Iterable[str]] = ..., refunded_object_id: _Optional[str] = ..., unpriced: bool = ...) -> None: ...
 
 class AuthorizeResponse(_message.Message):
-    __slots__ = ("decision", "deny_reason", "message", "authorization_id", "attempt", "duplicate", "replay", "idempotency_key", "upstream_idempotency_key", "object_id", "caps", "expire_time", "policy_version", "rule", "allowed_endpoints", "vault_key_id", "shadow_deny_reason")
+    __slots__ = ("decision", "deny_reason", "message", "authorization_id", "attempt", "duplicate", "replay", "idempotency_key", "upstream_idempotency_key", "object_id", "caps", "expire_time", "policy_version", "rule", "allowed_endpoints", "vault_key_id", "shadow_deny_reason", "amount")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     DENY_REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +152,7 @@ class AuthorizeResponse(_message.Message):
     ALLOWED_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     SHADOW_DENY_REASON_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     deny_reason: DenyReason
     message: str
@@ -159,7 +170,8 @@ class AuthorizeResponse(_message.Message):
     allowed_endpoints: _containers.RepeatedScalarFieldContainer[str]
     vault_key_id: str
     shadow_deny_reason: DenyReason
-    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., deny_reason: _Optional[_Union[DenyReason, str]] = ..., message: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., duplicate: bool = ..., replay: _Optional[_Union[Replay, str]] = ..., idempotency_key: _Optional[str] = ..., upstream_idempotency_key: _Optional[str] = ..., object_id: _Optional[str] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[int] = ..., rule: _Optional[str] = ..., allowed_endpoints: _Optional[_Iterable[str]] = ..., vault_key_id: _Optional[str] = ..., shadow_deny_reason: _Optional[_Union[DenyReason, str]] = ...) -> None: ...
+    amount: _amount_pb2.Amount
+    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., deny_reason: _Optional[_Union[DenyReason, str]] = ..., message: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., duplicate: bool = ..., replay: _Optional[_Union[Replay, str]] = ..., idempotency_key: _Optional[str] = ..., upstream_idempotency_key: _Optional[str] = ..., object_id: _Optional[str] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[int] = ..., rule: _Optional[str] = ..., allowed_endpoints: _Optional[_Iterable[str]] = ..., vault_key_id: _Optional[str] = ..., shadow_deny_reason: _Optional[_Union[DenyReason, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ...) -> None: ...
 
 class BatchAuthorizeRequest(_message.Message):
     __slots__ = ("requests",)
@@ -204,7 +216,7 @@ class ItemError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class SettleRequest(_message.Message):
-    __slots__ = ("authorization_id", "attempt", "outcome", "amount", "object_id", "vendor_request_id", "http_status", "latency", "stale")
+    __slots__ = ("authorization_id", "attempt", "outcome", "amount", "object_id", "vendor_request_id", "http_status", "latency", "stale", "counted_object_id")
     AUTHORIZATION_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -214,6 +226,7 @@ class SettleRequest(_message.Message):
     HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
     LATENCY_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     authorization_id: str
     attempt: int
     outcome: Outcome
@@ -223,7 +236,8 @@ class SettleRequest(_message.Message):
     http_status: int
     latency: _duration_pb2.Duration
     stale: bool
-    def __init__(self, authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stale: bool = ...) -> None: ...
+    counted_object_id: str
+    def __init__(self, authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stale: bool = ..., counted_object_id: _Optional[str] = ...) -> None: ...
 
 class SettleResponse(_message.Message):
     __slots__ = ("state", "overrun")
@@ -252,6 +266,26 @@ class SettleResult(_message.Message):
     response: SettleResponse
     error: ItemError
     def __init__(self, response: _Optional[_Union[SettleResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+
+class BatchRecordObservationsRequest(_message.Message):
+    __slots__ = ("observations",)
+    OBSERVATIONS_FIELD_NUMBER: _ClassVar[int]
+    observations: _containers.RepeatedCompositeFieldContainer[Observation]
+    def __init__(self, observations: _Optional[_Iterable[_Union[Observation, _Mapping]]] = ...) -> None: ...
+
+class BatchRecordObservationsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Observation(_message.Message):
+    __slots__ = ("vault_key_id", "object_id", "amount")
+    VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    vault_key_id: str
+    object_id: str
+    amount: _amount_pb2.Amount
+    def __init__(self, vault_key_id: _Optional[str] = ..., object_id: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ...) -> None: ...
 
 class BatchRecordRefusalsRequest(_message.Message):
     __slots__ = ("refusals",)

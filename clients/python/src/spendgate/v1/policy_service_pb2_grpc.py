@@ -61,6 +61,11 @@ class PolicyServiceStub(object):
                 request_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchSettleRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_policy__service__pb2.BatchSettleResponse.FromString,
                 _registered_method=True)
+        self.BatchRecordObservations = channel.unary_unary(
+                '/spendgate.v1.PolicyService/BatchRecordObservations',
+                request_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordObservationsRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordObservationsResponse.FromString,
+                _registered_method=True)
         self.BatchRecordRefusals = channel.unary_unary(
                 '/spendgate.v1.PolicyService/BatchRecordRefusals',
                 request_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordRefusalsRequest.SerializeToString,
@@ -116,6 +121,14 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchRecordObservations(self, request, context):
+        """Records what objects of the vendor commit for good, as the vendor said when
+        somebody looked at them. What was counted above that is given back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def BatchRecordRefusals(self, request, context):
         """Records calls that the caller refused by itself, before any decision.
         """
@@ -150,6 +163,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.BatchSettle,
                     request_deserializer=spendgate_dot_v1_dot_policy__service__pb2.BatchSettleRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchSettleResponse.SerializeToString,
+            ),
+            'BatchRecordObservations': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRecordObservations,
+                    request_deserializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordObservationsRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordObservationsResponse.SerializeToString,
             ),
             'BatchRecordRefusals': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchRecordRefusals,
@@ -294,6 +312,33 @@ class PolicyService(object):
             '/spendgate.v1.PolicyService/BatchSettle',
             spendgate_dot_v1_dot_policy__service__pb2.BatchSettleRequest.SerializeToString,
             spendgate_dot_v1_dot_policy__service__pb2.BatchSettleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecordObservations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.PolicyService/BatchRecordObservations',
+            spendgate_dot_v1_dot_policy__service__pb2.BatchRecordObservationsRequest.SerializeToString,
+            spendgate_dot_v1_dot_policy__service__pb2.BatchRecordObservationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,10 @@ class PolicyServiceStub:
     """
     BatchSettle: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.BatchSettleRequest, _policy_service_pb2.BatchSettleResponse]
     """Closes many holds, each by itself, in the order given."""
+    BatchRecordObservations: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.BatchRecordObservationsRequest, _policy_service_pb2.BatchRecordObservationsResponse]
+    """Records what objects of the vendor commit for good, as the vendor said when
+    somebody looked at them. What was counted above that is given back.
+    """
     BatchRecordRefusals: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.BatchRecordRefusalsRequest, _policy_service_pb2.BatchRecordRefusalsResponse]
     """Records calls that the caller refused by itself, before any decision."""
 
@@ -87,6 +91,10 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """
     BatchSettle: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.BatchSettleRequest, _policy_service_pb2.BatchSettleResponse]  # type: ignore[assignment]
     """Closes many holds, each by itself, in the order given."""
+    BatchRecordObservations: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.BatchRecordObservationsRequest, _policy_service_pb2.BatchRecordObservationsResponse]  # type: ignore[assignment]
+    """Records what objects of the vendor commit for good, as the vendor said when
+    somebody looked at them. What was counted above that is given back.
+    """
     BatchRecordRefusals: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.BatchRecordRefusalsRequest, _policy_service_pb2.BatchRecordRefusalsResponse]  # type: ignore[assignment]
     """Records calls that the caller refused by itself, before any decision."""
 
@@ -145,6 +153,16 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.BatchSettleResponse, _abc.Awaitable[_policy_service_pb2.BatchSettleResponse]]:
         """Closes many holds, each by itself, in the order given."""
+
+    @_abc_1.abstractmethod
+    def BatchRecordObservations(
+        self,
+        request: _policy_service_pb2.BatchRecordObservationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.BatchRecordObservationsResponse, _abc.Awaitable[_policy_service_pb2.BatchRecordObservationsResponse]]:
+        """Records what objects of the vendor commit for good, as the vendor said when
+        somebody looked at them. What was counted above that is given back.
+        """
 
     @_abc_1.abstractmethod
     def BatchRecordRefusals(

@@ -1,0 +1,1 @@
+"""Funds: money between the account and its bank, other accounts, and what customers are owed."""
