@@ -484,11 +484,13 @@ def test_a_repeat_that_can_not_be_sent_does_not_release_the_first() -> None:
 
 def test_a_parameter_rule_sees_every_part_of_a_parameter(stack: Stack) -> None:
     """A forbidden parameter is refused however it is written, also where its value is private."""
-    rules = [
-        policy_pb2.ParameterRule(parameter=name) for name in ("destination", "payment_method_data", "tags[]")
-    ]
+    names = ("destination", "payment_method_data", "tags[]", "lines[][name]")
+    rules = [policy_pb2.ParameterRule(parameter=name) for name in names]
     agent = stack.agent(stack.key(parameter_rules=rules), "run-1")
-    for more in ("destination[account]", "destination", "payment_method_data[type]", "tags[]", "tags[0]"):
+    for more in (
+        *("destination[account]", "destination", "payment_method_data[type]", "tags[]", "tags[0]"),
+        *("lines[0][name]", "lines[17][name]", "lines[0][name][first]"),
+    ):
         answer = agent.post("/charges", data={**CHARGE, more: "x"})
         assert (answer.status_code, error(answer)["code"]) == (403, "parameter_not_allowed")
     assert stack.simulator.posts() == []

@@ -21,6 +21,7 @@ _METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE"
 _PATTERN = re.compile(rf"(?:{_METHODS}|\*) /(?:(?:[A-Za-z0-9_.~-]+|\{{[a-z_]+\}}|\*)(?:/(?!$)|$))+")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NUMBER = re.compile(r"\[[0-9]*\]")
 _VENDOR_ACCOUNT = re.compile(r"[!-~]{1,255}")
 
 
@@ -142,11 +143,20 @@ class ParameterRule:
         """Tell whether a call with these parameters is refused.
 
         The rule is for the parameter and for everything inside it: one on
-        ``destination`` also sees ``destination[account]``.
+        ``destination`` also sees ``destination[account]``. The elements of a
+        list are one parameter, however they are numbered.
         """
-        name = self.parameter.removesuffix("[]")
-        values = [value for key, value in parameters.items() if key == name or key.startswith(f"{name}[")]
+        name = _unnumbered(self.parameter).removesuffix("[]")
+        values = [
+            value
+            for key, value in parameters.items()
+            if (plain := _unnumbered(key)) == name or plain.startswith(f"{name}[")
+        ]
         return any(value not in self.one_of for value in values) or (self.required and not values)
+
+
+def _unnumbered(parameter: str) -> str:
+    return _NUMBER.sub("[]", parameter)
 
 
 @dataclass(frozen=True)
