@@ -45,6 +45,7 @@ _BY_REASON: dict[int, tuple[int, str]] = {
     pb.DENY_REASON_VAULT_KEY_EXPIRED: (401, "vault_key_invalid"),
     pb.DENY_REASON_ACCOUNT_FROZEN: (403, "account_frozen"),
     pb.DENY_REASON_ENDPOINT_NOT_ALLOWED: (403, "endpoint_not_allowed"),
+    pb.DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: (403, "vendor_account_not_allowed"),
     pb.DENY_REASON_CURRENCY_NOT_ALLOWED: (403, "currency_not_allowed"),
     pb.DENY_REASON_PARAMETER_NOT_ALLOWED: (403, "parameter_not_allowed"),
     pb.DENY_REASON_RUN_ID_REQUIRED: (400, "run_id_required"),

@@ -54,6 +54,21 @@ class Exposure:
 
 
 @dataclass(frozen=True)
+class Report:
+    """What the caller says about one attempt."""
+
+    attempt: int
+    outcome: str
+    amount: int | None
+    """What the object commits now; None when nobody said it."""
+    object_id: str = ""
+    counted_object_id: str = ""
+    """The object under which the amount counts, when it is another."""
+    stale: bool = False
+    """Whether the answer may tell of an earlier time."""
+
+
+@dataclass(frozen=True)
 class Decision:
     """The answer to one call."""
 
@@ -129,13 +144,11 @@ class LedgerModel:
             return Decision(False, "effect_too_old", attempt=known.attempt)
         return Decision(True, attempt=known.attempt, replay=replay, object_id=known.object_id)
 
-    def settle(
-        self, effect: Effect, attempt: int, outcome: str, amount: int | None, object_id: str
-    ) -> tuple[str, bool] | None:
+    def settle(self, effect: Effect, report: Report) -> tuple[str, bool] | None:
         """Close a hold; return its state and whether it overran, or None when that is refused."""
         hold = self.holds[effect]
-        after = {"succeeded": "settled", "failed": "released", "unknown": "unknown"}[outcome]
-        if attempt != hold.attempt:
+        after = {"succeeded": "settled", "failed": "released", "unknown": "unknown"}[report.outcome]
+        if report.attempt != hold.attempt:
             return None
         if hold.state == after or (hold.state, after) == ("settled", "unknown"):
             return hold.state, hold.overrun
@@ -143,11 +156,13 @@ class LedgerModel:
             return None
 
         was_released = hold.state == "released"
-        object_id = object_id or hold.object_id
+        object_id = report.object_id or hold.object_id
         if after != "unknown" and not was_released:
             for counter in hold.counters:
                 self.count(counter).held -= hold.amount
-        hold.overrun = after == "settled" and self._settle(hold, amount, object_id)
+        hold.overrun = after == "settled" and self._settle(
+            hold, report, report.counted_object_id or object_id
+        )
         if after != "unknown":
             if hold.object_id and not was_released:
                 self._close_step(hold.object_id)
@@ -155,25 +170,45 @@ class LedgerModel:
         hold.state = after
         return hold.state, hold.overrun
 
-    def _settle(self, hold: Hold, amount: int | None, object_id: str) -> bool:
+    def _settle(self, hold: Hold, report: Report, object_id: str) -> bool:
         """Count what the object commits now; return whether that is more than was held."""
         was_released = hold.state == "released"
         exposure = self._exposure(object_id)
-        if amount is None:
-            base = exposure.total if object_id and object_id == hold.object_id else 0
-            amount = base + hold.amount
-        others = exposure.open - (1 if object_id == hold.object_id and not was_released else 0)
-        if exposure.contended or others > 0:
-            amount = max(amount, exposure.total)
-        counted = self._bring_to(exposure, amount, hold.counters)
+        own_step = object_id == hold.object_id
+        total = report.amount
+        if total is None:
+            total = hold.amount + (exposure.total if own_step else 0)
+        others = exposure.open - (1 if own_step and not was_released else 0)
+        may_lower = report.amount is not None and not (report.stale or exposure.contended or others > 0)
+        if not may_lower:
+            total = max(total, exposure.total)
+        above = self._bring_to(exposure, total, hold.counters)
         if object_id:
             self.exposures[object_id] = exposure
-        if counted > hold.amount or was_released:
-            for counter in hold.counters:
-                above = counted - (0 if was_released else hold.amount)
-                self.excess[counter] = self.excess.get(counter, 0) + max(0, above)
+        if above > hold.amount or was_released:
+            self._exceed(hold.counters, above - (0 if was_released else hold.amount))
             return True
         return False
+
+    def observe(self, object_id: str, total: int) -> bool | None:
+        """Count what an object commits for good; return whether it is more, or None when nothing changes."""
+        exposure = self._exposure(object_id)
+        if not exposure.bookings or total == exposure.total:
+            return None
+        if total > exposure.total:
+            _, counters = exposure.bookings[-1]
+            self._exceed(counters, total - exposure.total)
+            self._bring_to(exposure, total, counters)
+            return True
+        if exposure.open > 0 or exposure.contended:
+            return None
+        self._bring_to(exposure, total, [])
+        return False
+
+    def _exceed(self, counters: list[Counter], amount: int) -> None:
+        """Remember what a flagged overrun counts above its hold."""
+        for counter in counters:
+            self.excess[counter] = self.excess.get(counter, 0) + max(0, amount)
 
     def _close_step(self, object_id: str) -> None:
         step = self.exposures[object_id]
@@ -182,22 +217,21 @@ class LedgerModel:
 
     def _bring_to(self, exposure: Exposure, total: int, counters: list[Counter]) -> int:
         """Count what is above the exposure, or give back what is below; return what was counted."""
-        above, exposure.total = total - exposure.total, total
-        if above > 0:
+        above, exposure.total = max(0, total - exposure.total), total
+        surplus = sum(booked for booked, _ in exposure.bookings) - total
+        if above or not exposure.bookings:
             exposure.bookings.append((above, counters))
             for counter in counters:
                 self.count(counter).settled += above
-            return above
-        surplus = -above
-        while surplus and exposure.bookings:
+        while surplus > 0:
             booked, where = exposure.bookings.pop()
             back = min(surplus, booked)
             for counter in where:
                 self.count(counter).settled -= back
-            if booked > back:
-                exposure.bookings.append((booked - back, where))
             surplus -= back
-        return 0
+            if booked > back or not exposure.bookings:
+                exposure.bookings.append((booked - back, where))
+        return above
 
     def expire(self, now: int, only: Effect | None = None) -> int:
         """Mark overdue holds unknown; they keep counting."""

@@ -40,7 +40,8 @@ from tests.world import (
 
 ORDER = [
     *("vault_key_unknown", "vault_key_revoked", "vault_key_expired", "account_frozen"),
-    *("endpoint_not_allowed", "currency_not_allowed", "parameter_not_allowed", "run_id_required"),
+    *("endpoint_not_allowed", "vendor_account_not_allowed", "currency_not_allowed"),
+    *("parameter_not_allowed", "run_id_required"),
     *("idempotency_mismatch", "usd/call", "usd/run", "usd/day", "team: usd/total"),
 ]
 
@@ -49,13 +50,14 @@ ORDER = [
 async def test_of_several_reasons_the_first_in_the_documented_order_is_given(
     world: World, first: int
 ) -> None:
-    """Key, account, endpoint, currency, parameters, run, idempotency, call cap, run, window, budgets."""
+    """Key, account, endpoint, its account, currency, parameters, run, idempotency, then the caps."""
     wrong = set(ORDER[first:])
     admin = world.server.administration
     await admin.set_budget("", "team", [usd(50, Window.TOTAL)])
     key = await world.key(usd(1000))
     if "idempotency_mismatch" in wrong:
         await world.ask(key, 1, idempotency_key="effect")
+    elsewhere = "acct_1" if "vendor_account_not_allowed" in wrong else ""
     limits = {
         "usd/day": usd(49 if "usd/day" in wrong else 1000),
         "usd/run": usd(48 if "usd/run" in wrong else 1000, Window.RUN),
@@ -78,7 +80,11 @@ async def test_of_several_reasons_the_first_in_the_documented_order_is_given(
         key = key[:-1] + ("a" if key[-1] != "a" else "b")
 
     verdict = await world.ask(
-        key, 100, run="" if "run_id_required" in wrong else "run", idempotency_key="effect"
+        key,
+        100,
+        run="" if "run_id_required" in wrong else "run",
+        idempotency_key="effect",
+        vendor_account=elsewhere,
     )
 
     assert not verdict.allowed
@@ -309,6 +315,16 @@ async def test_the_table_of_repeats(
         assert verdict.upstream_key == first.upstream_key
         assert verdict.object_id == ("ch_1" if state == "settled" else "")
     assert verdict.authorization_id == first.authorization_id or state == "refused"
+
+
+async def test_the_same_call_for_another_account_is_another_request(world: World) -> None:
+    """A charge on one connected account is never taken for a repeat of that on another."""
+    key = await world.key(usd(1000), vendor_accounts=("acct_1", "acct_2"))
+    assert (await world.ask(key, 100, vendor_account="acct_1")).allowed
+    assert (await world.ask(key, 100, vendor_account="acct_1")).duplicate
+    for other in ("acct_2", ""):
+        refused = await world.ask(key, 100, vendor_account=other)
+        assert refused.reason is DenyReason.IDEMPOTENCY_MISMATCH
 
 
 async def test_effects_of_two_vault_keys_are_two(world: World) -> None:

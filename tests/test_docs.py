@@ -22,6 +22,7 @@ import typer
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
+from policy_server.core.types import DenyReason
 from policy_server.settings import PolicyServerSettings
 from policy_server.store import keys
 from sidecar import refusals
@@ -348,11 +349,12 @@ def test_every_field_of_a_refusal_is_documented() -> None:
 def test_every_reason_is_documented_in_its_order() -> None:
     """DenyReason, with the status and the code that the sidecar makes of it."""
     expected = []
-    for name, value in policy_service_pb2.DenyReason.items():
-        if value:
-            refused = refusals.denied(policy_service_pb2.AuthorizeResponse(deny_reason=value))
-            expected.append([name, str(refused.status), refused.code])
+    for reason in DenyReason:
+        value = policy_service_pb2.DenyReason.Value(f"DENY_REASON_{reason.name}")
+        refused = refusals.denied(policy_service_pb2.AuthorizeResponse(deny_reason=value))
+        expected.append([f"DENY_REASON_{reason.name}", str(refused.status), refused.code])
     assert [row[:3] for row in rows("docs/errors.md", "Reasons for refusal")] == expected
+    assert len(expected) == len(policy_service_pb2.DenyReason.keys()) - 1
 
 
 def test_every_error_reason_is_documented() -> None:
@@ -389,7 +391,7 @@ def test_the_audit_trail_is_documented() -> None:
     assert [row[0] for row in rows(page, "Kinds")] == audit_service_pb2.AuditEventKind.keys()[1:]
     assert set(fields_of(audit_service_pb2.AuditFilter)) <= named(page)
     scripts = "".join(path.read_text() for path in SCRIPTS.glob("*.lua"))
-    for reason in ("deadline_passed", "currency_not_held"):
+    for reason in ("deadline_passed", "currency_not_held", "observed"):
         assert f"'{reason}'" in scripts
         assert reason in named(page)
 
@@ -402,6 +404,7 @@ def test_policies_are_documented() -> None:
     windows = [row[0] for row in rows(page, "Caps") if row[0] in WINDOWS]
     assert windows == list(WINDOWS)
     values = {*policy_pb2.PolicyMode.keys()[1:], *policy_pb2.EffectNaming.keys()[1:]}
+    values |= {*policy_pb2.RefundRule.keys()[1:]}
     assert values <= named(page)
     endpoints = {row[0]: (row[1].startswith("no"), row[2]) for row in rows(page, "What can be called")}
     expected = {one.name: (one.money is None, ", ".join(sorted(one.refused))) for one in ENDPOINTS}

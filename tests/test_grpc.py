@@ -187,6 +187,7 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
         ({"request_fingerprint": "f" * 129}, "request_fingerprint"),
         ({"request_id": "i" * 65}, "request_id"),
         ({"object_id": "o" * 256}, "object_id"),
+        ({"vendor_account": "a" * 256}, "vendor_account"),
         ({"hold_ttl": Duration(seconds=0)}, "hold_ttl"),
         ({"hold_ttl": Duration(seconds=86_401)}, "hold_ttl"),
         ({"hold_ttl": Duration(seconds=-1)}, "hold_ttl"),
@@ -347,9 +348,59 @@ def test_a_batch_has_1_to_256_items(sidecar: Caller, size: int) -> None:
         (policy.BatchAuthorize, pb.BatchAuthorizeRequest(requests=[charge("vk", 1, "r")] * size)),
         (policy.BatchSettle, pb.BatchSettleRequest(requests=[_settle()] * size)),
         (policy.BatchRecordRefusals, pb.BatchRecordRefusalsRequest(refusals=[pb.Refusal()] * size)),
+        (
+            policy.BatchRecordObservations,
+            pb.BatchRecordObservationsRequest(observations=[pb.Observation()] * size),
+        ),
     ):
         code, _, metadata, _ = failure(sidecar, method, request)
         assert (code, metadata) == (grpc.StatusCode.INVALID_ARGUMENT, {"field": "requests"})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"vault_key_id": ""}, "vault_key_id"),
+        ({"object_id": ""}, "object_id"),
+        ({"object_id": "o" * 256}, "object_id"),
+        ({"amount": None}, "amount"),
+        ({"amount": amount_pb2.Amount(minor_units=1)}, "amount.currency_code"),
+    ],
+)
+def test_a_malformed_observation_is_refused_and_the_field_is_named(
+    sidecar: Caller, change: dict[str, Any], field: str
+) -> None:
+    """Of a batch with one in it nothing is recorded."""
+    given = {"vault_key_id": "abcdefghijkl", "object_id": "pi_1", "amount": usd(1)}
+    batch = [pb.Observation(**given), pb.Observation(**given | change)]
+    code, _, metadata, _ = failure(
+        sidecar,
+        sidecar.policy.BatchRecordObservations,
+        pb.BatchRecordObservationsRequest(observations=batch),
+    )
+    assert (code, metadata) == (grpc.StatusCode.INVALID_ARGUMENT, {"field": field})
+
+
+def test_observations_are_recorded_each_by_itself(admin: Caller, sidecar: Caller) -> None:
+    """What was seen of two objects is what counts, and each change is one event."""
+    key, key_id = make_key(admin, day_cap(1000))
+    for name, amount in (("pi_1", 300), ("pi_2", 200)):
+        held = sidecar(sidecar.policy.Authorize, charge(key, amount, f"run {name}"))
+        report = _settle(authorization_id=held.authorization_id, outcome=pb.OUTCOME_SUCCEEDED, object_id=name)
+        sidecar(sidecar.policy.Settle, report)
+    seen = [
+        pb.Observation(vault_key_id=key_id, object_id=name, amount=usd(amount))
+        for name, amount in (("pi_1", 0), ("pi_2", 250), ("pi_3", 5))
+    ]
+    for _ in range(2):
+        sidecar(sidecar.policy.BatchRecordObservations, pb.BatchRecordObservationsRequest(observations=seen))
+    assert usage(admin, key_id).settled == 250
+    events = admin(admin.audit.ListAuditEvents, audit.ListAuditEventsRequest()).audit_events
+    observed = [event for event in events if event.reason == "observed"]
+    assert [(one.vault_key_id, one.object_id, one.settled_amount, one.overrun) for one in observed] == [
+        (key_id, "pi_2", usd(250), True),
+        (key_id, "pi_1", usd(0), False),
+    ]
 
 
 # Administration.

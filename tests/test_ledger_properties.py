@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import pytest
@@ -21,7 +22,7 @@ from hypothesis.stateful import (
 from policy_server.core.errors import HoldClosed
 from policy_server.core.types import Amount, Outcome, SpendCall, Verdict
 from policy_server.core.window import Window
-from tests.ledger_model import Counter, Decision, Effect, LedgerModel
+from tests.ledger_model import Counter, Decision, Effect, LedgerModel, Report
 from tests.processes import Process, redis_url
 from tests.world import CHARGES, DAY, HOLD_TTL_MS, HOUR, MINUTE, World, calls, key_id, usd
 
@@ -31,6 +32,7 @@ RUNS = st.sampled_from(["a", "b"])
 STEPS = st.sampled_from(["", "1", "2", "3", "4"])
 OBJECTS = st.sampled_from(["", "pi_1", "pi_1", "pi_2"])
 AMOUNTS = st.sampled_from([0, 1, 30, 50, 100])
+RARELY = st.sampled_from([False] * 9 + [True])
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -106,7 +108,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def finish_at(self, data: st.DataObject, amount: int) -> None:
         """Let the vendor answer with a total for the object, as its calls mostly end."""
         effect = data.draw(st.sampled_from(sorted(self.asked)))
-        self.report(effect, self.verdicts[effect].attempt, Outcome.SUCCEEDED, amount, "pi_1")
+        self.report(effect, Report(self.verdicts[effect].attempt, "succeeded", amount, "pi_1"))
 
     @precondition(lambda self: self.verdicts)
     @rule(
@@ -114,31 +116,38 @@ class LedgerMachine(RuleBasedStateMachine):
         outcome=st.sampled_from(Outcome),
         amount=st.none() | AMOUNTS,
         object_id=OBJECTS,
-        stale=st.sampled_from([False] * 9 + [True]),
+        counted_object_id=st.just("") | OBJECTS,
+        late=RARELY,
+        stale=RARELY,
     )
     def settle(
-        self, data: st.DataObject, outcome: Outcome, amount: int | None, object_id: str, stale: bool
+        self, data: st.DataObject, outcome: Outcome, amount: int | None, late: bool, **more: Any
     ) -> None:
-        """Report to both; they come to the same state."""
+        """Report to both, at times about another attempt; they come to the same state."""
         effect = data.draw(st.sampled_from(sorted(self.verdicts)))
-        verdict = self.verdicts[effect]
-        attempt = verdict.attempt - stale or verdict.attempt + 1
+        attempt = self.verdicts[effect].attempt
+        if late:
+            attempt = attempt - 1 or attempt + 1
         amount = amount if outcome is Outcome.SUCCEEDED else None
-        self.report(effect, attempt, outcome, amount, object_id)
+        self.report(effect, Report(attempt, str(outcome), amount, **more))
 
-    def report(
-        self, effect: Effect, attempt: int, outcome: Outcome, amount: int | None, object_id: str
-    ) -> None:
+    def report(self, effect: Effect, report: Report) -> None:
         """Settle on both sides."""
-        verdict = self.verdicts[effect]
-        expected = self.model.settle(effect, attempt, outcome, amount, object_id)
+        expected = self.model.settle(effect, report)
+        more = asdict(report)
+        outcome, amount = Outcome(more.pop("outcome")), more.pop("amount")
         try:
-            result = self.run(
-                self.world.settle(verdict, amount, outcome, attempt=attempt, object_id=object_id)
-            )
+            result = self.run(self.world.settle(self.verdicts[effect], amount, outcome, **more))
             assert (str(result.state), result.overrun) == expected
         except HoldClosed:
             assert expected is None
+
+    @rule(object_id=st.sampled_from(["pi_1", "pi_2", "pi_3"]), amount=AMOUNTS)
+    def observe(self, object_id: str, amount: int) -> None:
+        """Tell both what an object commits for good; a change is recorded with whether it is an overrun."""
+        expected = self.model.observe(object_id, amount)
+        recorded = self.run(self.world.observe(self.key, object_id, amount))
+        assert recorded == ([] if expected is None else [expected])
 
     @rule(by_ms=st.sampled_from([1, MINUTE, HOLD_TTL_MS, HOUR, 23 * HOUR, DAY]))
     def let_time_pass(self, by_ms: int) -> None:

@@ -133,6 +133,9 @@ def test_two_caps_that_would_count_in_one_place_are_refused() -> None:
         lambda: Policy(allow=(CHARGES,), currencies=("usd",)),
         lambda: Policy(allow=(CHARGES,), budgets=("team a",)),
         lambda: Policy(allow=(CHARGES,) * 201),
+        lambda: Policy(allow=(CHARGES,), vendor_accounts=("",)),
+        lambda: Policy(allow=(CHARGES,), vendor_accounts=("acct 1",)),
+        lambda: Policy(allow=(CHARGES,), vendor_accounts=("acct_1",) * 201),
     ],
 )
 def test_a_policy_that_means_nothing_is_refused(make: Any) -> None:
@@ -213,6 +216,23 @@ async def test_every_policy_field_alone_flips_a_decision(world: World, field: st
     assert verdict.message
 
 
+async def test_vendor_accounts_flip_a_decision(world: World) -> None:
+    """A named account is allowed, counts with the others, and is on record; reads need it too."""
+    plain = await world.key(usd(100))
+    refused = await world.ask(plain, 60, vendor_account="acct_1")
+    assert refused.reason is DenyReason.VENDOR_ACCOUNT_NOT_ALLOWED
+    key = await world.key(usd(100), vendor_accounts=("acct_1",))
+    assert (await world.ask(key, 60, "a", vendor_account="acct_1")).allowed
+    assert (await world.ask(key, 41, "b")).reason is DenyReason.CAP_EXCEEDED
+    for endpoint in (CHARGES, "GET /v1/charges"):
+        refused = await world.ask(key, endpoint=endpoint, vendor_account="acct_2")
+        assert (refused.reason, refused.rule) == (DenyReason.VENDOR_ACCOUNT_NOT_ALLOWED, "acct_2")
+        assert "acct_2" in refused.message
+    assert (await world.ask(key, endpoint="GET /v1/charges", vendor_account="acct_1")).allowed
+    recorded = [event.fields.get("vendor_account", "") for event in await world.events(kind="decision")]
+    assert recorded == ["acct_1", "acct_1", "", "acct_2", "acct_2", "acct_1"]
+
+
 async def test_a_cap_on_calls_flips_a_decision(world: World) -> None:
     """The count of calls is limited as money is."""
     for window in (Window.RUN, Window.HOUR, Window.DAY, Window.WEEK, Window.MONTH, Window.TOTAL):
@@ -247,13 +267,19 @@ async def test_shadow_mode_flips_a_decision_and_says_so(world: World) -> None:
     over = await world.ask(key, 100)
     assert (over.allowed, over.shadow_reason) == (True, DenyReason.CAP_EXCEEDED)
     assert await world.count(key) == (0, 100)
+    elsewhere = await world.ask(key, None, endpoint=CHARGES, step="2", vendor_account="acct_1")
+    assert (elsewhere.allowed, elsewhere.shadow_reason) == (True, DenyReason.VENDOR_ACCOUNT_NOT_ALLOWED)
     side_door = await world.ask(key, 1, endpoint="POST /v1/refunds")
     assert (side_door.allowed, side_door.shadow_reason) == (True, DenyReason.ENDPOINT_NOT_ALLOWED)
     shadowed = [
         (event.fields["reason"], event.fields.get("rule", ""))
         for event in await world.events(kind="decision")
     ]
-    assert shadowed == [("cap_exceeded", "usd/day"), ("endpoint_not_allowed", "")]
+    assert shadowed == [
+        ("cap_exceeded", "usd/day"),
+        ("vendor_account_not_allowed", "acct_1"),
+        ("endpoint_not_allowed", ""),
+    ]
 
 
 async def test_shadow_mode_never_lifts_what_keeps_money_safe(world: World) -> None:
@@ -374,6 +400,7 @@ _POLICIES = st.builds(
     effects=st.sampled_from(EffectNaming),
     expires_at_ms=st.none() | st.integers(0, NOON + 1000 * DAY),
     budgets=st.lists(st.sampled_from(["team", "all.of_us-2"]), unique=True).map(tuple),
+    vendor_accounts=st.lists(st.sampled_from(["acct_1", "acct_2/acct_3"]), unique=True).map(tuple),
 )
 
 

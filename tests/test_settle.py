@@ -412,3 +412,88 @@ async def test_of_two_steps_under_way_at_once_none_lowers_what_the_object_commit
     alone = await world.ask(key, 100, object_id="pi_1", endpoint=update, step="alone")
     await world.settle(alone, 100, object_id="pi_1")
     assert await world.count(key) == (100, 0)
+
+
+# What somebody saw at the vendor, and counting under another object.
+
+
+async def test_what_an_object_was_seen_to_commit_is_what_counts(world: World) -> None:
+    """Less is given back in the day of the creation; more is counted there, flagged and on record; once."""
+    key = await world.key(usd(1000))
+    await create(world, key)
+    made_at = world.now_ms
+    world.now_ms += DAY
+    assert await world.observe(key, "pi_1", 1000) == []
+    assert await world.observe(key, "pi_1", 600) == [False]
+    assert await world.observe(key, "pi_1", 1400) == [True]
+    before = await world.dump()
+    assert await world.observe(key, "pi_1", 1400) == []
+    assert await world.dump() == before
+    assert await world.count(key) == (0, 0)
+    world.now_ms = made_at
+    assert await world.count(key) == (1400, 0)
+
+
+async def test_money_seen_after_a_cancel_counts_where_it_counted_before(world: World) -> None:
+    """An object that committed nothing any more is not forgotten."""
+    key = await world.key(usd(1000))
+    await create(world, key)
+    await step(world, key, CANCEL, 0, held=0)
+    world.now_ms += DAY
+    assert await world.observe(key, "pi_1", 300) == [True]
+    world.now_ms -= DAY
+    assert await world.count(key) == (300, 0)
+
+
+async def test_nothing_is_given_back_while_a_step_is_under_way(world: World) -> None:
+    """What was seen may be older than the step, or newer: until it is settled the count stays."""
+    key = await world.key(usd(5000))
+    await create(world, key)
+    raised = await world.ask(key, 1500, "raise", INCREMENT, object_id="pi_1")
+    assert await world.observe(key, "pi_1", 0) == []
+    other = await world.ask(key, 1500, "again", INCREMENT, object_id="pi_1")
+    await world.settle(other, outcome=Outcome.FAILED)
+    assert await world.observe(key, "pi_1", 0) == []
+    assert await world.count(key) == (1000, 500)
+    await world.settle(raised, 1500, object_id="pi_1")
+    assert await world.observe(key, "pi_1", 0) == [False]
+    assert await world.count(key) == (0, 0)
+
+
+async def test_what_the_key_has_not_counted_is_not_observed(world: World) -> None:
+    """Another object, another key's object, another currency, a key that is none: nothing changes."""
+    key, other = await world.key(usd(2000)), await world.key(usd(2000))
+    await create(world, key)
+    started = await world.ask(key, 10, "begun", CONFIRM, object_id="pi_3")
+    before = await world.dump()
+    assert await world.observe(key, "pi_2", 500) == []
+    assert await world.observe(key, "pi_3", 500) == []
+    assert await world.observe(other, "pi_1", 500) == []
+    assert await world.observe(key, "pi_1", Amount(500, "EUR")) == []
+    assert await world.observe(f"vk_{'a' * 12}_{'b' * 32}", "pi_1", 500) == []
+    assert await world.dump() == before
+    assert started.allowed
+
+
+async def test_a_call_may_count_under_another_object_than_it_made(world: World) -> None:
+    """A subscription counts under its invoice, so paying the invoice counts nothing again."""
+    key = await world.key(usd(1000))
+    made = await world.ask(key, 700, endpoint="POST /v1/subscriptions")
+    await world.settle(made, 700, object_id="sub_1", counted_object_id="in_1")
+    assert (await world.hold(made))["object_id"] == "sub_1"
+    assert [event.fields["object_id"] for event in await world.events(kind="settlement")] == ["sub_1"]
+    await step(world, key, "POST /v1/invoices/{invoice}/pay", 700, held=0, object_id="in_1")
+    assert await world.count(key) == (700, 0)
+    world.now_ms += DAY
+    assert (await world.ask(key, 700, endpoint="POST /v1/subscriptions")).object_id == "sub_1"
+
+
+async def test_a_step_that_says_no_amount_keeps_the_object_as_it_is(world: World) -> None:
+    """A change of a description neither counts nor forgets what the object commits."""
+    key = await world.key(usd(1000))
+    await create(world, key)
+    described = await world.ask(key, None, "describe", "POST /v1/payment_intents/{intent}", object_id="pi_1")
+    assert not (await world.settle(described, object_id="pi_1")).overrun
+    assert await world.count(key) == (1000, 0)
+    await step(world, key, CANCEL, 0, held=0)
+    assert await world.count(key) == (0, 0)

@@ -17,6 +17,7 @@ from policy_server.core.types import (
     Amount,
     AuditEvent,
     AuditFilter,
+    Observation,
     Outcome,
     Settlement,
     SettleResult,
@@ -151,6 +152,19 @@ class World:
         if isinstance(result, SpendgateError):
             raise result
         return result
+
+    async def observe(self, key: str, object_id: str, amount: int | Amount) -> list[bool]:
+        """Tell what an object commits for good; return for each event about it whether it is an overrun."""
+        money = Amount(amount, "USD") if isinstance(amount, int) else amount
+        before = int(await self.redis.get("spendgate:{default}:sequence") or 0)
+        await self.server.settler.record_observations([Observation(key_id(key), object_id, money)])
+        added = (await self.events())[before:]
+        for event in added:
+            fields = event.fields
+            assert (fields["kind"], fields["reason"], fields["object_id"], fields["settled_amount"]) == (
+                *("settlement", "observed", object_id, str(money.minor_units)),
+            )
+        return ["overrun" in event.fields for event in added]
 
     async def spend(self, key: str, amount: int, run: str = "run", **more: Any) -> Verdict:
         """Authorize and settle one charge."""

@@ -1,7 +1,7 @@
 """Decides on calls: everything but the counting itself, which the store does.
 
-The order of reasons is fixed: key, account, endpoint, currency and parameters,
-run, idempotency, call cap, run caps, window caps, budgets.
+The order of reasons is fixed: key, account, endpoint, vendor account, currency
+and parameters, run, idempotency, call cap, run caps, window caps, budgets.
 """
 
 from __future__ import annotations
@@ -185,6 +185,8 @@ def _refusal_of_account(account: AccountRecord) -> Refusal | None:
 def _refusal_of_request(call: SpendCall, standing: Standing, terms: Terms) -> Refusal | None:
     if not terms.allowed:
         return Refusal(DenyReason.ENDPOINT_NOT_ALLOWED)
+    if call.vendor_account and call.vendor_account not in standing.key.policy.vendor_accounts:
+        return Refusal(DenyReason.VENDOR_ACCOUNT_NOT_ALLOWED, rule=call.vendor_account)
     missing = standing.view.missing_budgets
     if missing:
         return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=f"budget {missing[0]}", detail="budget is gone")

@@ -41,7 +41,8 @@ def fingerprint_of(call: SpendCall) -> str:
     if call.fingerprint:
         return call.fingerprint
     amount = f"{call.amount.minor_units} {call.amount.currency}" if call.amount else ""
-    return _digest(call.endpoint, amount, call.object_id)
+    account = (call.vendor_account,) if call.vendor_account else ()
+    return _digest(call.endpoint, amount, call.object_id, *account)
 
 
 def name_effect(call: SpendCall, vault_key_id: str, *, by_parameters: bool) -> Effect:

@@ -37,6 +37,11 @@ def refusal(question: Question, verdict: Verdict) -> str:
         return f"The account is frozen: {detail}. Nothing is allowed until an operator ends the freeze."
     if reason is DenyReason.ENDPOINT_NOT_ALLOWED:
         return f"This vault key may not call {question.call.endpoint}. Trying again can't help."
+    if reason is DenyReason.VENDOR_ACCOUNT_NOT_ALLOWED:
+        return (
+            f"This vault key may not act for the account {verdict.rule}. Leave the account out, or ask the "
+            "operator to allow it."
+        )
     if reason is DenyReason.CURRENCY_NOT_ALLOWED:
         return _currency_not_allowed(question)
     if reason is DenyReason.PARAMETER_NOT_ALLOWED:

@@ -21,6 +21,7 @@ _METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE"
 _PATTERN = re.compile(rf"(?:{_METHODS}|\*) /(?:(?:[A-Za-z0-9_.~-]+|\{{[a-z_]+\}}|\*)(?:/(?!$)|$))+")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VENDOR_ACCOUNT = re.compile(r"[!-~]{1,255}")
 
 
 class PolicyMode(StrEnum):
@@ -149,6 +150,8 @@ class Policy:
     effects: EffectNaming = EffectNaming.BY_ENDPOINT
     expires_at_ms: int | None = None
     budgets: tuple[str, ...] = ()
+    vendor_accounts: tuple[str, ...] = ()
+    """Accounts at the vendor that calls may act for besides the key's own."""
 
     def __post_init__(self) -> None:
         for name, values, most in (
@@ -156,6 +159,7 @@ class Policy:
             ("caps", self.caps, 50),
             ("parameter_rules", self.parameter_rules, 100),
             ("budgets", self.budgets, 20),
+            ("vendor_accounts", self.vendor_accounts, 200),
         ):
             if len(values) > most:
                 raise FieldInvalid(name, f"may have at most {most} entries")
@@ -166,6 +170,9 @@ class Policy:
             check_currency("currencies", currency)
         for budget in self.budgets:
             check_name("budgets", budget)
+        for account in self.vendor_accounts:
+            if not _VENDOR_ACCOUNT.fullmatch(account):
+                raise FieldInvalid("vendor_accounts", f"must be ids such as 'acct_1', not {account!r}")
         check_caps(self.caps)
         for cap in self.caps:
             _refuse_idle("caps.endpoints", cap.endpoints, self.allow)
@@ -192,6 +199,7 @@ class Policy:
             effects=EffectNaming(stored["effects"]),
             expires_at_ms=stored["expires_at_ms"],
             budgets=tuple(stored["budgets"]),
+            vendor_accounts=tuple(stored.get("vendor_accounts", ())),
         )
 
 

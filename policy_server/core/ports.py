@@ -14,6 +14,7 @@ from policy_server.core.types import (
     AuditFilter,
     DenyReason,
     LocalRefusal,
+    Observation,
     Replay,
     Settlement,
     SettleResult,
@@ -131,6 +132,9 @@ class Ledger(Protocol):
         self, settlements: Sequence[tuple[str, Settlement]]
     ) -> list[SettleResult | SpendgateError]:
         """Close holds; each settlement comes with its account."""
+
+    async def observe(self, observations: Sequence[tuple[str, Observation]]) -> None:
+        """Bring exposures to what was observed; each observation comes with its account."""
 
     async def record_refusals(self, refusals: Sequence[tuple[str, LocalRefusal]]) -> None:
         """Record what the sidecar refused; each refusal comes with its account."""

@@ -9,7 +9,7 @@ from policy_server.core.directory import Directory
 from policy_server.core.effects import vault_key_id_of
 from policy_server.core.errors import HoldNotFound, SpendgateError
 from policy_server.core.ports import Ledger, Registry
-from policy_server.core.types import LocalRefusal, Settlement, SettleResult
+from policy_server.core.types import LocalRefusal, Observation, Settlement, SettleResult
 
 _EXPIRE_AT_ONCE = 500
 
@@ -37,6 +37,15 @@ class Settler:
         for (index, _), answer in zip(known, answers, strict=True):
             results[index] = answer
         return results
+
+    async def record_observations(self, observations: Sequence[Observation]) -> None:
+        """Count what objects commit for good; one that its vault key has not counted is ignored."""
+        owned = []
+        for observation in observations:
+            account = await self._directory.account_of(observation.vault_key_id)
+            if account is not None:
+                owned.append((account, observation))
+        await self._ledger.observe(owned)
 
     async def record_refusals(self, refusals: Sequence[LocalRefusal]) -> None:
         """Record what the sidecar refused by itself."""

@@ -30,6 +30,7 @@ class DenyReason(StrEnum):
     VAULT_KEY_EXPIRED = "vault_key_expired"
     ACCOUNT_FROZEN = "account_frozen"
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
+    VENDOR_ACCOUNT_NOT_ALLOWED = "vendor_account_not_allowed"
     CURRENCY_NOT_ALLOWED = "currency_not_allowed"
     PARAMETER_NOT_ALLOWED = "parameter_not_allowed"
     RUN_ID_REQUIRED = "run_id_required"
@@ -100,6 +101,8 @@ class SpendCall:
     parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
     moves_money: bool = False
     """Money moves, also when ``amount`` is None because nobody knows it yet."""
+    vendor_account: str = ""
+    """The account at the vendor that the call acts for; empty means the key's own."""
 
     @property
     def spends(self) -> bool:
@@ -163,6 +166,8 @@ class Settlement:
     latency_ms: int = 0
     stale: bool = False
     """The answer may tell of an earlier time; it never lowers what the object commits."""
+    counted_object_id: str = ""
+    """The object under which the amount counts; empty means ``object_id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,15 @@ class SettleResult:
 
     state: HoldState
     overrun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an object of the vendor commits for good, as a caller saw it there."""
+
+    vault_key_id: str
+    object_id: str
+    amount: Amount
 
 
 @dataclass(frozen=True, slots=True)

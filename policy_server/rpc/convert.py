@@ -33,6 +33,7 @@ from policy_server.core.types import (
     DenyReason,
     HoldState,
     LocalRefusal,
+    Observation,
     Outcome,
     Replay,
     Settlement,
@@ -102,6 +103,7 @@ def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
         hold_ttl_ms=_hold_ttl_ms(message.hold_ttl) if message.HasField("hold_ttl") else 0,
         parameters=message.parameters,
         moves_money=message.moves_money,
+        vendor_account=_short("vendor_account", message.vendor_account, _NAMES_MAX),
     )
 
 
@@ -181,12 +183,25 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
         http_status=message.http_status,
         latency_ms=_milliseconds("latency", message.latency) if message.HasField("latency") else 0,
         stale=message.stale,
+        counted_object_id=_short("counted_object_id", message.counted_object_id, _NAMES_MAX),
     )
 
 
 def settle_response(result: SettleResult) -> policy_service_pb2.SettleResponse:
     """Convert what a settlement led to."""
     return policy_service_pb2.SettleResponse(state=_HOLD_STATES[result.state], overrun=result.overrun)
+
+
+def observation(message: policy_service_pb2.Observation) -> Observation:
+    """Check and convert one observation."""
+    for field in ("vault_key_id", "object_id", "amount"):
+        if not (message.HasField(field) if field == "amount" else getattr(message, field)):
+            raise FieldInvalid(field, "must be given")
+    return Observation(
+        vault_key_id=_short("vault_key_id", message.vault_key_id, 64),
+        object_id=_short("object_id", message.object_id, _NAMES_MAX),
+        amount=amount(message.amount),
+    )
 
 
 def local_refusal(message: policy_service_pb2.Refusal) -> LocalRefusal:
@@ -221,6 +236,7 @@ def policy(message: policy_pb2.Policy) -> Policy:
         if message.HasField("expire_time")
         else None,
         budgets=tuple(message.budgets),
+        vendor_accounts=tuple(message.vendor_accounts),
     )
 
 
@@ -305,6 +321,7 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
         overrun=bool(fields.get("overrun")),
         policy_version=int(fields.get("policy_version") or 0),
         detail=fields.get("detail", ""),
+        vendor_account=fields.get("vendor_account", ""),
     )
     currency = fields.get("currency", "")
     if fields.get("amount") and currency:
@@ -389,6 +406,7 @@ def _policy_message(stored: Policy) -> policy_pb2.Policy:
         mode=f"POLICY_MODE_{stored.mode.name}",
         effects=f"EFFECT_NAMING_{stored.effects.name}",
         budgets=stored.budgets,
+        vendor_accounts=stored.vendor_accounts,
     )
     if stored.expires_at_ms is not None:
         message.expire_time.FromMilliseconds(stored.expires_at_ms)

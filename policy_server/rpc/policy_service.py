@@ -108,6 +108,14 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
                 result.response.CopyFrom(convert.settle_response(answer))
         return pb.BatchSettleResponse(results=results)
 
+    async def BatchRecordObservations(
+        self, request: pb.BatchRecordObservationsRequest, context: Context
+    ) -> pb.BatchRecordObservationsResponse:
+        """Count what objects of the vendor commit for good."""
+        observations = [convert.observation(one) for one in convert.batch(request.observations)]
+        await _in_time(context, self._settler.record_observations(observations))
+        return pb.BatchRecordObservationsResponse()
+
     async def BatchRecordRefusals(
         self, request: pb.BatchRecordRefusalsRequest, context: Context
     ) -> pb.BatchRecordRefusalsResponse:

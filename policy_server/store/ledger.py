@@ -16,6 +16,7 @@ from policy_server.core.types import (
     DenyReason,
     HoldState,
     LocalRefusal,
+    Observation,
     Replay,
     Settlement,
     SettleResult,
@@ -62,6 +63,13 @@ class RedisLedger:
         return [
             _settled(settlement, reply) for (_, settlement), reply in zip(settlements, replies, strict=True)
         ]
+
+    async def observe(self, observations: Sequence[tuple[str, Observation]]) -> None:
+        """Bring exposures to what was observed; `StoreUnavailable` when one could not be."""
+        runs = [self._observation(account, observation) for account, observation in observations]
+        for reply in await run_all(self._client, script("observe"), runs):
+            if isinstance(reply, SpendgateError):
+                raise reply
 
     async def record_refusals(self, refusals: Sequence[tuple[str, LocalRefusal]]) -> None:
         """Record refusals; `StoreUnavailable` when one could not be."""
@@ -163,6 +171,7 @@ class RedisLedger:
             "attempt": settlement.attempt,
             "outcome": settlement.outcome,
             "object_id": settlement.object_id,
+            "counted_object_id": settlement.counted_object_id,
             "stale": settlement.stale,
             "exposure_prefix": names.exposure(vault_key_id_of(settlement.authorization_id), ""),
             "retention_ms": self._retention_ms,
@@ -177,6 +186,18 @@ class RedisLedger:
             [names.hold(settlement.authorization_id), names.audit, names.sequence, names.deadlines],
             [to_json(said)],
         )
+
+    def _observation(self, account: str, observation: Observation) -> Run:
+        names = AccountKeys(account)
+        seen = {
+            "now": self._now(),
+            "retention_ms": self._retention_ms,
+            "amount": str(observation.amount.minor_units),
+            "currency": observation.amount.currency,
+        }
+        facts = {"vault_key_id": observation.vault_key_id, "object_id": observation.object_id}
+        exposure = names.exposure(observation.vault_key_id, observation.object_id)
+        return Run([exposure, names.audit, names.sequence], [to_json(seen), _facts(facts)])
 
 
 def _cap(counted: CountedCap) -> dict[str, Any]:
@@ -206,6 +227,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
             "run_id": call.run_id,
             "step": call.step,
             "endpoint": call.endpoint,
+            "vendor_account": call.vendor_account,
             "amount": str(call.amount.minor_units) if call.amount else "",
             "currency": call.amount.currency if call.amount else "",
             "idempotency_key": question.effect.name if question.effect else "",

@@ -57,3 +57,65 @@ local function become_unknown(hold, id, h, deadlines, stream, sequence, now)
     'state', 'unknown', 'reason', 'deadline_passed', 'attempt', h.attempt, 'object_id', h.object_id,
   })
 end
+
+-- What a vault key has counted for one object of the vendor: a total in one
+-- currency, and as bookings, the newest last, which part of it stands in which
+-- counters. `changes` says how often a step or an observation has set it.
+local function read_exposure(key)
+  local x = read(key)
+  x.key, x.new = key, not x.total
+  x.total = tonumber(x.total or 0)
+  x.bookings = x.bookings and cjson.decode(x.bookings) or {}
+  return x
+end
+
+local function keep_exposure(x, now, retention_ms)
+  redis.call('HSET', x.key, 'total', text(x.total), 'currency', x.currency,
+    'bookings', cjson.encode(x.bookings), 'changes', x.changes or '0')
+  if x.new then
+    redis.call('PEXPIREAT', x.key, text(now + retention_ms))
+  end
+end
+
+local function set_anew(x)
+  x.changes = text((x.changes or 0) + 1)
+end
+
+-- Whether nobody knows what the object commits in the end: a step on it is under
+-- way, or was while another one was.
+local function is_busy(x)
+  return tonumber(x.open or 0) > 0 or x.contended == '1'
+end
+
+-- Counts `amount` more for the object. A booking of nothing remembers where to
+-- count what is found later.
+local function book(x, amount, counters)
+  if amount > 0 then
+    add(counters, 'settled', amount)
+  end
+  x.total = x.total + amount
+  x.bookings[#x.bookings + 1] = {amount = text(amount), counters = counters}
+end
+
+-- Counts `surplus` less: the newest booking gives back first, each in the windows
+-- where it counted. The oldest stays, if only with nothing in it.
+local function give_back(x, surplus)
+  x.total = x.total - surplus
+  for i = #x.bookings, 1, -1 do
+    local booking = x.bookings[i]
+    local booked = tonumber(booking.amount)
+    local back = math.min(surplus, booked)
+    if back > 0 then
+      add(booking.counters, 'settled', -back)
+    end
+    surplus = surplus - back
+    if back == booked and i > 1 then
+      x.bookings[i] = nil
+    else
+      booking.amount = text(booked - back)
+    end
+    if surplus == 0 then
+      return
+    end
+  end
+end

@@ -23,95 +23,73 @@ if h.state == after or (h.state == 'settled' and after == 'unknown') then
   return {'done', h.state, h.overrun or ''}
 end
 -- Evidence that money moved is never refused: a released hold may still settle.
-if h.state == 'settled' or (h.state == 'released' and after ~= 'settled') then
+local was_released = h.state == 'released'
+if h.state == 'settled' or (was_released and after ~= 'settled') then
   return {'closed', h.state, ''}
 end
 
--- A step that holds nothing, such as a cancel, learns the currency from its outcome.
-if h.currency == '' and s.currency then
-  h.currency = s.currency
-end
+local object = s.object_id ~= '' and s.object_id or h.object_id
+local counted_object = s.counted_object_id ~= '' and s.counted_object_id or object
 local held = tonumber(h.amount)
-local counters = cjson.decode(h.counters)
 
--- The newest booking gives back first; each in the windows where it counted.
-local function give_back(bookings, surplus)
-  while surplus > 0 and #bookings > 0 do
-    local booking = bookings[#bookings]
-    local booked = tonumber(booking.amount)
-    local back = math.min(surplus, booked)
-    add(booking.counters, 'settled', -back)
-    booking.amount = text(booked - back)
-    if back == booked then
-      bookings[#bookings] = nil
-    end
-    surplus = surplus - back
+local x = {total = 0, bookings = {}}
+if after == 'settled' then
+  if counted_object ~= '' then
+    x = read_exposure(s.exposure_prefix .. counted_object)
+  end
+  -- A step that holds nothing, such as a cancel, learns the currency from its
+  -- outcome, or from its object.
+  if h.currency == '' then
+    h.currency = s.currency or x.currency or ''
   end
 end
+local counters = cjson.decode(h.counters)
+local said = s.amount and s.currency == h.currency
 
 -- Ends this step of the object that the call named.
 local function close_step()
   local step = s.exposure_prefix .. h.object_id
-  if h.object_id ~= '' and h.state ~= 'released' and redis.call('HINCRBY', step, 'open', '-1') <= 0 then
+  if h.object_id ~= '' and not was_released and redis.call('HINCRBY', step, 'open', '-1') <= 0 then
     redis.call('HSET', step, 'open', '0', 'contended', '')
   end
 end
 
--- Brings exposure and counters to `total`, but never below while it is not sure
--- that this outcome is the object's last: when it is a replay, or other steps
--- were under way. Returns what the object commits, and whether it is more than
--- was held.
-local function settle_at(total, object)
-  local exposure = s.exposure_prefix .. object
-  local x = object ~= '' and read(exposure) or {}
-  local others = tonumber(x.open or 0) - (object == h.object_id and h.state ~= 'released' and 1 or 0)
-  local may_lower = not s.stale and x.contended ~= '1' and others <= 0
-  if x.currency and x.currency ~= h.currency then
-    x = {}
+-- Brings exposure and counters to what the call has led to, but never below while
+-- it is not sure that this outcome is the object's last: when nobody said an
+-- amount, when it is a replay, or when other steps were under way. Returns what
+-- the object commits, and whether it is more than was held.
+local function settle()
+  local own_step = counted_object == h.object_id
+  local others = tonumber(x.open or 0) - (own_step and not was_released and 1 or 0)
+  local may_lower = said and not s.stale and x.contended ~= '1' and others <= 0
+  if x.currency ~= h.currency then
+    x.total, x.bookings, x.currency, x.new = 0, {}, h.currency, true
   end
-  local before = tonumber(x.total or 0)
-  if not may_lower then
-    total = math.max(total, before)
+  local total = said and tonumber(s.amount) or held + (own_step and x.total or 0)
+  local above = total - x.total
+  if above > 0 or #x.bookings == 0 then
+    book(x, math.max(0, above), counters)
+  elseif may_lower then
+    give_back(x, -above)
   end
-  local bookings = x.bookings and cjson.decode(x.bookings) or {}
-  local own = math.max(0, total - before)
-  if own > 0 then
-    add(counters, 'settled', own)
-    bookings[#bookings + 1] = {amount = text(own), counters = counters}
-  elseif total < before then
-    give_back(bookings, before - total)
+  if counted_object ~= '' then
+    set_anew(x)
+    keep_exposure(x, now, s.retention_ms)
   end
-  if object ~= '' then
-    redis.call('HSET', exposure, 'total', text(total), 'currency', h.currency, 'bookings', cjson.encode(bookings))
-    if not x.total then
-      redis.call('PEXPIREAT', exposure, text(now + s.retention_ms))
-    end
-  end
-  return total, own > held
+  return x.total, above > held
 end
 
-local object = s.object_id ~= '' and s.object_id or h.object_id
 local overrun = false
 local settled_amount, reason = '', ''
-if after ~= 'unknown' then
-  if h.state ~= 'released' then
-    add(counters, 'held', -held)
-  end
+if after ~= 'unknown' and not was_released and held > 0 then
+  add(counters, 'held', -held)
 end
 redis.call('ZREM', deadlines, s.authorization_id)
 if after == 'settled' then
   local total
-  if s.amount and s.currency == h.currency then
-    total = tonumber(s.amount)
-  else
-    -- Nothing was said of the amount: what was held is what counts.
-    local x = object ~= '' and h.object_id == object
-      and tonumber(redis.call('HGET', s.exposure_prefix .. object, 'total') or 0) or 0
-    total = x + held
-  end
-  total, overrun = settle_at(total, object)
-  overrun = overrun or h.state == 'released'
-  if s.amount and s.currency ~= h.currency and tonumber(s.amount) > 0 then
+  total, overrun = settle()
+  overrun = overrun or was_released
+  if s.amount and not said and tonumber(s.amount) > 0 then
     -- No cap of this hold counts that currency: people must look at it.
     overrun, reason = true, 'currency_not_held'
   end

@@ -85,6 +85,17 @@ Budgets = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+VendorAccounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vendor-account",
+        metavar="ACCT",
+        help="An account at the vendor, such as acct_1, that calls may act for besides the key's own. "
+        "May be repeated; the caps count them together.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 Shadow = Annotated[
     bool,
     typer.Option(
@@ -144,6 +155,7 @@ def build_policy(
     currency: Sequence[str] | None,
     parameter: Sequence[str] | None,
     budget: Sequence[str] | None,
+    vendor_account: Sequence[str] | None,
     shadow: bool,
     effects: Effects | None,
     expires: str | None,
@@ -152,7 +164,8 @@ def build_policy(
 ) -> policy_pb2.Policy:
     """Return the policy that the options describe, or raise `UsageWrong`."""
     if policy_file is not None:
-        if any((allow, caps, currency, parameter, budget, shadow, effects, expires, expires_in)):
+        others = (allow, caps, currency, parameter, budget, vendor_account, shadow, effects)
+        if any((*others, expires, expires_in)):
             raise UsageWrong("--policy-file is the whole policy; leave the other policy options out")
         return read_policy(policy_file)
     if not allow:
@@ -169,6 +182,7 @@ def build_policy(
             else policy_pb2.EFFECT_NAMING_BY_ENDPOINT,
             expire_time=_expiry(expires, expires_in),
             budgets=budget,
+            vendor_accounts=vendor_account,
         )
     except ValueError as error:
         raise UsageWrong(str(error)) from None
