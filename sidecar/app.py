@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
+import resource
 import socket
 import time
 from collections import defaultdict
@@ -19,8 +19,9 @@ import uvicorn
 from pydantic import SecretStr
 
 from sidecar.decisions import Decisions
-from sidecar.exchange import Answer, Request
+from sidecar.exchange import Answer, Request, error_answer, json_answer
 from sidecar.gate import Gate
+from sidecar.http_protocol import Connections, HttpConfig, Limits
 from sidecar.outbox import Outbox
 from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
@@ -31,6 +32,9 @@ from spendgate.v1 import policy_service_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+_OWN_FILES = 512
+"""Files that are no client's connection, most of them connections to the vendor."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -38,6 +42,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 class CannotStart(Exception):
     """The sidecar can't start; the message says what to do."""
+
+
+class _HungUp(Exception):
+    """The client is gone, and its request is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,10 @@ class Edge:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        answer = await self._answer(scope, receive)
+        try:
+            answer = await self._answer(scope, receive)
+        except _HungUp:
+            return
         if answer.chunks is None:
             headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -81,44 +92,41 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path = scope["raw_path"].decode("latin-1")
         if path == "/healthz":
-            return _json_answer(200, {"status": "live"})
+            return json_answer(200, {"status": "live"})
         if path == "/readyz":
             problems = await self._ready()
             status = "not ready" if problems else "ready"
-            return _json_answer(503 if problems else 200, {"status": status, "problems": problems})
+            return json_answer(503 if problems else 200, {"status": status, "problems": problems})
         route = next((route for route in self._routes if path.startswith(route.path)), None)
         if route is None:
             known = " or ".join(f"{route.path}…" for route in self._routes)
-            return _error(404, "path_unknown", f"Nothing is here. Call {known}.")
+            return error_answer(404, "path_unknown", f"Nothing is here. Call {known}.")
         headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
         for name, value in scope["headers"]:
             headers[name].append(value)
         headers.default_factory = None
-        if b"upgrade" in headers:
-            # The parser ends a request that wants another protocol at its headers: its body is lost.
-            return _error(
-                400, "upgrade_not_supported", "Send the request as plain HTTP/1.1, without Upgrade."
-            )
         body = await self._body(receive)
         if body is None:
-            return _error(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
+            return error_answer(
+                413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes."
+            )
         query = scope["query_string"].decode("latin-1")
         return await route.gate.handle(
             Request(scope["method"], path[len(route.prefix) :], query, headers, body)
         )
 
     async def _body(self, receive: Receive) -> bytes | None:
-        body = b""
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                return body
-            part: bytes = message.get("body", b"")
-            body += part
+                # What came of it could be read as another request than the one that was meant.
+                raise _HungUp
+            body += message.get("body", b"")
             if len(body) > self._body_bytes_max:
                 return None
             if not message.get("more_body"):
-                return body
+                return bytes(body)
 
 
 class _Server(uvicorn.Server):
@@ -161,6 +169,7 @@ class Sidecar:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then let calls and settlements under way finish."""
         settings = self._settings
+        _allow_files(settings.connections_max)
         sockets = [
             _listen(settings.sidecar_host, settings.sidecar_port, "--sidecar-port"),
             _listen(settings.sidecar_host, settings.sidecar_root_port, "--sidecar-root-port"),
@@ -171,7 +180,8 @@ class Sidecar:
             Route(f"{Stripe.prefix}{version}/", self._gate, Stripe.prefix) for version in Stripe.versions
         ]
         root_routes = [Route(f"{version}/", self._gate) for version in Stripe.versions]
-        servers = [self._server(shared_routes), self._server(root_routes)]
+        connections = Connections(settings.connections_max)
+        servers = [self._server(routes, connections) for routes in (shared_routes, root_routes)]
         serving = [
             asyncio.create_task(server.serve(sockets=[bound]))
             for server, bound in zip(servers, sockets, strict=True)
@@ -195,13 +205,14 @@ class Sidecar:
         await self._upstream.close()
         await self._channel.close()
 
-    def _server(self, routes: Sequence[Route]) -> _Server:
+    def _server(self, routes: Sequence[Route], connections: Connections) -> _Server:
         settings = self._settings
         edge = Edge(routes, self._problems, body_bytes_max=settings.body_bytes_max)
         return _Server(
-            uvicorn.Config(
+            HttpConfig(
                 edge,
-                http="httptools",
+                limits=Limits(settings.head_bytes_max, settings.read_timeout_s),
+                open_connections=connections,
                 loop="none",
                 lifespan="off",
                 ws="none",
@@ -251,6 +262,19 @@ def _read_token(path: Path) -> SecretStr:
     return SecretStr(token)
 
 
+def _allow_files(connections: int) -> None:
+    """Let the process have as many files open as it may have connections, and its own beside them."""
+    wanted = connections + _OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in {soft, hard} and hard < wanted:
+        raise CannotStart(
+            f"a process may have only {hard} files open here: set --connections-max to at most "
+            f"{hard - _OWN_FILES}, or raise the limit (ulimit -n)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _listen(host: str, port: int, option: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
@@ -265,13 +289,3 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
         ) from None
     bound.setblocking(False)
     return bound
-
-
-def _json_answer(status: int, body: dict[str, Any]) -> Answer:
-    return Answer(status, [(b"content-type", b"application/json")], json.dumps(body).encode())
-
-
-def _error(status: int, code: str, message: str) -> Answer:
-    return _json_answer(
-        status, {"error": {"type": "invalid_request_error", "code": code, "message": message}}
-    ).extended((b"stripe-should-retry", b"false"))
