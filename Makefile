@@ -28,7 +28,8 @@ check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
 	@sh protos/breaking.sh $(BIN)/buf
 
 .PHONY: bench
-bench: $(READY) ## Measure the whole path beside a bare proxy.
+bench: $(READY) ## Measure the whole path beside a bare proxy, and reading by itself.
+	@$(BIN)/python -m bench.reading
 	@$(BIN)/python -m bench
 
 .PHONY: generate

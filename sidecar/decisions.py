@@ -13,10 +13,14 @@ from collections import deque
 import grpc
 
 from sidecar.policy_link import PolicyLink
-from sidecar.refusals import Refused, policy_unavailable
+from sidecar.refusals import Refused, malformed, policy_unavailable
 from spendgate.v1 import policy_service_pb2 as pb
 
 _BATCH_MAX = 64
+_BATCH_BYTES_MAX = 1024 * 1024
+"""A quarter of what the policy server takes in one message, so that no call's size can fail another's."""
+
+_QUESTION_BYTES_MAX = 256 * 1024
 
 Asked = tuple[pb.AuthorizeRequest, asyncio.Future[pb.AuthorizeResponse]]
 
@@ -33,6 +37,13 @@ class Decisions:
 
     async def ask(self, request: pb.AuthorizeRequest) -> pb.AuthorizeResponse:
         """Return the decision on one call; raise `Refused` when there is none in time."""
+        if request.ByteSize() > _QUESTION_BYTES_MAX:
+            raise malformed(
+                "",
+                "The parameters are too many or too long for a decision on them.",
+                code="request_too_large",
+                status=413,
+            )
         decided: asyncio.Future[pb.AuthorizeResponse] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, decided))
         self._send()
@@ -50,16 +61,21 @@ class Decisions:
             await asyncio.wait([self._under_way])
 
     def _send(self) -> None:
-        batch: list[Asked] = []
-        if self._under_way is None:
-            while self._waiting and len(batch) < _BATCH_MAX:
-                asked = self._waiting.popleft()
-                # Nobody waits any more for one that is done; to decide on it would hold for nothing.
-                if not asked[1].done():
-                    batch.append(asked)
+        batch = self._next_batch() if self._under_way is None else []
         if batch:
             self._under_way = asyncio.create_task(self._ask_together(batch))
             self._under_way.add_done_callback(self._done)
+
+    def _next_batch(self) -> list[Asked]:
+        batch: list[Asked] = []
+        size = 0
+        while self._waiting and len(batch) < _BATCH_MAX and size < _BATCH_BYTES_MAX:
+            asked = self._waiting.popleft()
+            # Nobody waits any more for one that is done; to decide on it would hold for nothing.
+            if not asked[1].done():
+                batch.append(asked)
+                size += asked[0].ByteSize()
+        return batch
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way = None

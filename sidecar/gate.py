@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _RUN_HEADERS = (b"spendgate-run-id", b"x-run-id")
 _STEP_HEADER = b"spendgate-step"
 _LEADING_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_KEY_ID = re.compile(r"vk_([a-z2-7]{12})_")
+_KEY_SHAPE = re.compile(r"vk_([a-z2-7]{12})_[a-z2-7]{32}")
 _NAME_BYTES_MAX = 128
 _SETTLE_S = 0.5
 """How long an answer waits until its outcome is counted, where a next call needs that."""
@@ -263,7 +263,7 @@ class Gate:
             del self._in_flight[sent.settlement.authorization_id]
 
     def _record(self, request: Request, refused: Refused) -> None:
-        key_id = _KEY_ID.match(_key_text(request))
+        key_id = _KEY_SHAPE.fullmatch(_key_text(request))
         entry = pb.Refusal(
             vault_key_id=key_id[1] if key_id else "",
             endpoint=_printable(f"{request.method} {request.path}", 256),
@@ -291,6 +291,13 @@ def presented_key(request: Request) -> str:
             "This is a raw Stripe key. Spendgate takes vault keys (vk_…) only, so that no agent holds a key "
             "that moves money without a cap. Ask the operator for a vault key, and roll this Stripe key.",
             reason="raw_vendor_key",
+        )
+    if key and not _KEY_SHAPE.fullmatch(key):
+        raise Refused(
+            401,
+            "vault_key_invalid",
+            "This is not a vault key: it must be vk_, the key's id and its secret, as it was printed once.",
+            reason="vault_key_malformed",
         )
     if not key:
         raise Refused(

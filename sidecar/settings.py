@@ -26,7 +26,7 @@ class SidecarSettings(BaseSettings):
     stripe_api_base: str = _STRIPE
     """Where Stripe is, without a path."""
 
-    stripe_files_base: str = ""
+    stripe_files_base: str | None = None
     """Where Stripe takes and gives files; files.stripe.com, or stripe_api_base when that is another."""
 
     policy_address: str = "127.0.0.1:50051"
@@ -81,9 +81,9 @@ class SidecarSettings(BaseSettings):
 
     @field_validator("stripe_api_base", "stripe_files_base")
     @classmethod
-    def _is_origin(cls, value: str) -> str:
-        if not value:
-            return value
+    def _is_origin(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         origin = value.rstrip("/")
         if not origin.startswith(("https://", "http://")) or origin.count("/") != 2 or "@" in origin:
             raise ValueError("must be an origin such as https://api.stripe.com, without a path")

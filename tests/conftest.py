@@ -116,3 +116,9 @@ def simulator(running_simulator: Simulator) -> Simulator:
     """A Stripe simulator that knows nothing yet."""
     running_simulator.control("reset", {})
     return running_simulator
+
+
+@pytest.fixture
+def stack_redis(shared_stack: Stack) -> str:
+    """Where the counters of the running Spendgate are."""
+    return f"unix://{shared_stack.policy_servers[0].folder}/redis.sock"

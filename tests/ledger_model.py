@@ -32,12 +32,13 @@ class Hold:
 
     state: str
     attempt: int
-    fingerprint: tuple[int, str]
+    fingerprint: tuple[int | None, str]
     amount: int
     counters: list[Counter]
     object_id: str
     held_at: int
     deadline: int
+    unpriced: bool = False
     overrun: bool = False
 
 
@@ -92,9 +93,9 @@ class LedgerModel:
         """What flagged overruns have counted above their holds."""
 
     def authorize(
-        self, now: int, caps: list[Cap], effect: Effect, *, amount: int, object_id: str
+        self, now: int, caps: list[Cap], effect: Effect, *, amount: int | None, object_id: str
     ) -> Decision:
-        """Decide on one call, and hold its money when it is allowed."""
+        """Decide on one call, and hold its money when it is allowed; without an amount it holds nothing."""
         self.expire(now, only=effect)
         run, _ = effect
         known = self.holds.get(effect)
@@ -104,11 +105,12 @@ class LedgerModel:
                 return Decision(False, "idempotency_mismatch", attempt=attempt)
             return self._repeat(now, known)
 
-        new_money = max(0, amount - self._exposure(object_id).total)
-        counting = [cap for cap in caps if amount > 0 or not cap.currency]
+        unpriced = amount is None
+        new_money = max(0, (amount or 0) - self._exposure(object_id).total)
+        counting = [cap for cap in caps if unpriced or amount or not cap.currency]
         for cap in counting:
             count = self.count(_counter(cap, run, now))
-            need = new_money if cap.currency else 1
+            need = new_money if cap.currency and not unpriced else 1
             if need and count.settled + count.held + need > cap.limit:
                 return Decision(False, "cap_exceeded", cap.id, attempt)
 
@@ -126,6 +128,7 @@ class LedgerModel:
             object_id=object_id,
             held_at=now,
             deadline=now + self.hold_ttl_ms,
+            unpriced=unpriced,
         )
         if object_id:
             exposure = self.exposures.setdefault(object_id, Exposure())
@@ -185,10 +188,10 @@ class LedgerModel:
         above = self._bring_to(exposure, total, hold.counters)
         if object_id:
             self.exposures[object_id] = exposure
-        if above > hold.amount or was_released:
-            self._exceed(hold.counters, above - (0 if was_released else hold.amount))
-            return True
-        return False
+        self._exceed(hold.counters, above - (0 if was_released else hold.amount))
+        if hold.unpriced:
+            return was_released or report.amount is None
+        return was_released or above > hold.amount
 
     def observe(self, object_id: str, total: int) -> bool | None:
         """Count what an object commits for good; return whether it is more, or None when nothing changes."""
@@ -206,7 +209,7 @@ class LedgerModel:
         return False
 
     def _exceed(self, counters: list[Counter], amount: int) -> None:
-        """Remember what a flagged overrun counts above its hold."""
+        """Remember what is counted above its hold: by an overrun, or without a price."""
         for counter in counters:
             self.excess[counter] = self.excess.get(counter, 0) + max(0, amount)
 

@@ -108,6 +108,10 @@ class Simulator:
         """Move its clock."""
         self.http.post("/clock", json={"advance_seconds": seconds}).raise_for_status()
 
+    def resolve(self, object_id: str, outcome: str) -> None:
+        """Let what waits come to its end: succeeded or failed."""
+        self.http.post("/resolve", json={"id": object_id, "outcome": outcome}).raise_for_status()
+
     def reset(self) -> None:
         """Forget everything."""
         self.heal()

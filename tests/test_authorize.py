@@ -108,6 +108,20 @@ async def test_an_unknown_amount_is_allowed_only_as_a_duplicate(world: World) ->
     assert (await world.ask(key, None, "other", **call)).reason is DenyReason.AMOUNT_UNKNOWN
 
 
+async def test_a_call_without_a_price_is_recognised_when_it_is_repeated(world: World) -> None:
+    """It is named as money is, also by a policy that does not allow it any more; an amount contradicts it."""
+    key = await world.key(usd(100), unpriced=(CHARGES,))
+    first = await world.ask(key, unpriced=True)
+    assert (first.allowed, first.duplicate, first.effect_name) == (True, False, f"run:{CHARGES}")
+    await world.change(key, usd(100))
+    assert (await world.ask(key, unpriced=True)).duplicate
+    assert (await world.ask(key, run="other", unpriced=True)).reason is DenyReason.AMOUNT_UNKNOWN
+    with pytest.raises(FieldInvalid, match="amount"):
+        await world.ask(key, 1, unpriced=True)
+    with pytest.raises(FieldInvalid, match="read"):
+        await world.ask(key, endpoint="GET /v1/charges", unpriced=True)
+
+
 async def test_the_four_arguments_suffice(world: World) -> None:
     """Vault key, endpoint, amount and run are a whole question, and its repeat is recognised."""
     key = await world.key(usd(1000))

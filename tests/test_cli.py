@@ -178,17 +178,8 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
     options = (
         *("--allow", "POST /v1/charges", "--cap", "calls 20/run on POST /v1/charges"),
         *("--currency", "usd", "--parameter", "customer=cus_1,cus_2 required", "--parameter", "!destination"),
-        *(
-            "--budget",
-            "team",
-            "--vendor-account",
-            "acct_1",
-            "--shadow",
-            "--effects",
-            "by-parameters",
-            "--expires",
-            "2999-01-31T00:00:00Z",
-        ),
+        *("--budget", "team", "--vendor-account", "acct_1", "--unpriced", "POST /v1/charges", "--shadow"),
+        *("--effects", "by-parameters", "--expires", "2999-01-31T00:00:00Z"),
     )
     key = spendgate("keys", "create", "all", *options, "--json").json["vaultKey"]
     policy = key["policy"]
@@ -206,7 +197,7 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         "effects": "EFFECT_NAMING_BY_PARAMETERS",
         "expireTime": "2999-01-31T00:00:00Z",
         "budgets": ["team"],
-        "unpriced": [],
+        "unpriced": ["POST /v1/charges"],
         "vendorAccounts": ["acct_1"],
         "refunds": "REFUND_RULE_UNSPECIFIED",
     }

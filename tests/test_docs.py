@@ -28,7 +28,6 @@ from policy_server.store import keys
 from sidecar import refusals
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
-from sidecar.stripe.endpoints import ENDPOINTS
 from sidecar.stripe.vendor import Stripe
 from spendgate.cap_text import WINDOWS
 from spendgate.cli.app import app
@@ -397,7 +396,7 @@ def test_the_audit_trail_is_documented() -> None:
 
 
 def test_policies_are_documented() -> None:
-    """Their fields, windows, modes and endpoints."""
+    """Their fields, windows and modes."""
     page = "docs/policy.md"
     assert [row[0] for row in rows(page, "Fields")] == fields_of(policy_pb2.Policy)
     assert {*fields_of(policy_pb2.Cap), *fields_of(policy_pb2.ParameterRule)} - {"window"} <= named(page)
@@ -406,9 +405,6 @@ def test_policies_are_documented() -> None:
     values = {*policy_pb2.PolicyMode.keys()[1:], *policy_pb2.EffectNaming.keys()[1:]}
     values |= {*policy_pb2.RefundRule.keys()[1:]}
     assert values <= named(page)
-    endpoints = {row[0]: (row[1].startswith("no"), row[2]) for row in rows(page, "What can be called")}
-    expected = {one.name: (one.money is None, ", ".join(sorted(one.refused))) for one in ENDPOINTS}
-    assert endpoints == expected
 
 
 def test_what_redis_holds_is_documented() -> None:

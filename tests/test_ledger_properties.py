@@ -32,6 +32,8 @@ RUNS = st.sampled_from(["a", "b"])
 STEPS = st.sampled_from(["", "1", "2", "3", "4"])
 OBJECTS = st.sampled_from(["", "pi_1", "pi_1", "pi_2"])
 AMOUNTS = st.sampled_from([0, 1, 30, 50, 100])
+ASKED = st.sampled_from([0, 1, 30, 50, 100, None])
+"""What a call asks for; None when nobody can tell."""
 RARELY = st.sampled_from([False] * 9 + [True])
 
 
@@ -47,9 +49,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = LedgerModel(HOLD_TTL_MS)
         self.limits = {"usd/run": 120, "calls/run": 6, "usd/day": 150, "usd/total": 300}
         self.highest = dict(self.limits)
-        self.key = self.run(self.world.key(*self.caps))
+        self.policy: dict[str, Any] = {"unpriced": (CHARGES,)}
+        self.key = self.run(self.world.key(*self.caps, **self.policy))
         self.verdicts: dict[Effect, Verdict] = {}
-        self.asked: dict[Effect, tuple[int, str]] = {}
+        self.asked: dict[Effect, tuple[int | None, str]] = {}
 
     async def _world(self, url: str) -> World:
         return World(url)
@@ -73,11 +76,19 @@ class LedgerMachine(RuleBasedStateMachine):
             usd(self.limits["usd/total"], Window.TOTAL),
         ]
 
-    @rule(run=RUNS, step=STEPS, amount=AMOUNTS, object_id=OBJECTS)
-    def authorize(self, run: str, step: str, amount: int, object_id: str) -> None:
+    @rule(run=RUNS, step=STEPS, amount=ASKED, object_id=OBJECTS)
+    def authorize(self, run: str, step: str, amount: int | None, object_id: str) -> None:
         """Ask both; they decide alike."""
+        money = None if amount is None else Amount(amount, "USD")
         call = SpendCall(
-            self.key, CHARGES, Amount(amount, "USD"), run, step=step, object_id=object_id, moves_money=True
+            self.key,
+            CHARGES,
+            money,
+            run,
+            step=step,
+            object_id=object_id,
+            moves_money=True,
+            unpriced=money is None,
         )
         verdict = self.run(self.world.server.decide(call))
         effect = (run, step)
@@ -172,7 +183,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Raise or lower one limit."""
         self.limits[cap] = {"usd/run": 60, "calls/run": 3, "usd/day": 75, "usd/total": 150}[cap] * factor
         self.highest[cap] = max(self.highest[cap], self.limits[cap])
-        self.run(self.world.change(self.key, *self.caps))
+        self.run(self.world.change(self.key, *self.caps, **self.policy))
 
     @invariant()
     def counts_are_equal(self) -> None:
@@ -197,7 +208,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_cap_is_exceeded(self) -> None:
-        """Settled and held stay within the highest limit there was, but for flagged overruns."""
+        """Settled and held stay within the highest limit there was, but for what is flagged."""
         for (cap, span), (settled, held) in self._real_counts().items():
             assert settled >= 0
             assert held >= 0

@@ -91,6 +91,8 @@ def test_a_malformed_pattern_is_refused(pattern: str) -> None:
         usd(1, endpoints=(pattern,))
     with pytest.raises(FieldInvalid, match="must look like"):
         ParameterRule("customer", endpoints=(pattern,))
+    with pytest.raises(FieldInvalid, match="must look like"):
+        Policy(allow=(CHARGES,), unpriced=(pattern,))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,7 @@ def test_two_caps_that_would_count_in_one_place_are_refused() -> None:
         lambda: Policy(allow=(CHARGES,), currencies=("usd",)),
         lambda: Policy(allow=(CHARGES,), budgets=("team a",)),
         lambda: Policy(allow=(CHARGES,) * 201),
+        lambda: Policy(allow=(CHARGES,), unpriced=(CHARGES,) * 51),
         lambda: Policy(allow=(CHARGES,), vendor_accounts=("",)),
         lambda: Policy(allow=(CHARGES,), vendor_accounts=("acct 1",)),
         lambda: Policy(allow=(CHARGES,), vendor_accounts=("acct_1",) * 201),
@@ -231,6 +234,48 @@ async def test_vendor_accounts_flip_a_decision(world: World) -> None:
     assert (await world.ask(key, endpoint="GET /v1/charges", vendor_account="acct_1")).allowed
     recorded = [event.fields.get("vendor_account", "") for event in await world.events(kind="decision")]
     assert recorded == ["acct_1", "acct_1", "", "acct_2", "acct_2", "acct_1"]
+
+
+async def test_unpriced_flips_a_decision(world: World) -> None:
+    """A call of unknown amount is refused unless its endpoint is named, and needs a cap that counts it."""
+    wanted: dict[str, Any] = {"unpriced": True}
+    plain = await world.key(usd(100))
+    refused = await world.ask(plain, **wanted)
+    assert refused.reason is DenyReason.AMOUNT_UNKNOWN
+    assert CHARGES in refused.message
+    elsewhere = await world.key(usd(100), unpriced=("POST /v1/refunds",))
+    assert (await world.ask(elsewhere, **wanted)).reason is DenyReason.AMOUNT_UNKNOWN
+    named = await world.key(usd(100), unpriced=("POST /v1/*",))
+    assert (await world.ask(named, **wanted)).allowed
+    assert (await world.ask(named, run="moves", moves_money=True)).reason is DenyReason.AMOUNT_UNKNOWN
+    for caps, more in (
+        ((), {}),
+        ((calls(5, Window.DAY),), {}),
+        ((usd(100, Window.CALL),), {}),
+        ((usd(100, endpoints=("POST /v1/refunds",)),), {}),
+        ((usd(100),), {"currencies": ("EUR",)}),
+    ):
+        key = await world.key(*caps, unpriced=(CHARGES,), **more)
+        verdict = await world.ask(key, **wanted)
+        assert verdict.reason is DenyReason.CURRENCY_NOT_ALLOWED
+        assert "no cap on money" in verdict.message
+
+
+async def test_a_call_without_a_price_needs_room_in_every_cap_on_money(world: World) -> None:
+    """Also in those of other currencies, and in those on calls; a cap per call can't be asked."""
+    euros = Cap(100, Window.RUN, "EUR")
+    base = (usd(100), usd(0, Window.CALL), calls(2, Window.RUN))
+    key = await world.key(*base, euros, unpriced=(CHARGES,))
+    assert (await world.ask(key, run="", idempotency_key="k", unpriced=True)).reason is (
+        DenyReason.RUN_ID_REQUIRED
+    )
+    assert (await world.ask(key, step="1", unpriced=True)).allowed
+    filled = await world.key(usd(100), Cap(0, Window.RUN, "EUR"), unpriced=(CHARGES,))
+    refused = await world.ask(filled, unpriced=True)
+    assert (refused.reason, refused.rule) == (DenyReason.CAP_EXCEEDED, "eur/run")
+    assert (await world.ask(key, step="2", unpriced=True)).allowed
+    refused = await world.ask(key, step="3", unpriced=True)
+    assert (refused.reason, refused.rule) == (DenyReason.CAP_EXCEEDED, "calls/run")
 
 
 async def test_a_cap_on_calls_flips_a_decision(world: World) -> None:
@@ -400,6 +445,7 @@ _POLICIES = st.builds(
     effects=st.sampled_from(EffectNaming),
     expires_at_ms=st.none() | st.integers(0, NOON + 1000 * DAY),
     budgets=st.lists(st.sampled_from(["team", "all.of_us-2"]), unique=True).map(tuple),
+    unpriced=st.lists(_PATTERNS, max_size=2).map(tuple),
     vendor_accounts=st.lists(st.sampled_from(["acct_1", "acct_2/acct_3"]), unique=True).map(tuple),
 )
 
@@ -432,6 +478,7 @@ def test_a_limit_on_what_nothing_allows_is_refused(allow: str, limited: str, fit
     for limits in (
         {"caps": (usd(1, endpoints=(limited,)),)},
         {"parameter_rules": (ParameterRule("x", endpoints=(limited,)),)},
+        {"unpriced": (limited,)},
     ):
         with nullcontext() if fits else pytest.raises(FieldInvalid, match="nothing in allow permits"):
             Policy(allow=(allow,), **limits)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policy_server.core.errors import FieldInvalid, HoldClosed, HoldNotFound
+from policy_server.core.policy import Cap
 from policy_server.core.types import Amount, DenyReason, HoldState, Outcome, Settlement
 from policy_server.core.window import Window
 from tests.world import CHARGES, DAY, HOLD_TTL_MS, INTENTS, World, calls, moment, usd
@@ -497,3 +498,51 @@ async def test_a_step_that_says_no_amount_keeps_the_object_as_it_is(world: World
     assert await world.count(key) == (1000, 0)
     await step(world, key, CANCEL, 0, held=0)
     assert await world.count(key) == (0, 0)
+
+
+# Calls whose amount nobody could tell before.
+
+
+async def test_a_call_without_a_price_counts_what_it_moved_and_is_marked(world: World) -> None:
+    """It holds nothing, counts in the caps of its currency, and may exceed a cap by its own amount."""
+    euros = Cap(1000, Window.DAY, "EUR")
+    key = await world.key(usd(1000), usd(5000, Window.MONTH), euros, unpriced=(CHARGES,))
+    verdict = await world.ask(key, unpriced=True)
+    assert await world.counts(key) == {"usd/day": (0, 0), "usd/month": (0, 0), "eur/day": (0, 0)}
+    assert not (await world.settle(verdict, 1700, object_id="pi_1")).overrun
+    assert await world.counts(key) == {"usd/day": (1700, 0), "usd/month": (1700, 0), "eur/day": (0, 0)}
+    assert (await world.ask(key, run="next", unpriced=True)).rule == "usd/day"
+    marked = [event.fields.get("unpriced") for event in await world.events(run_id="run")]
+    assert marked == ["1", "1"]
+    assert await world.observe(key, "pi_1", 0) == [False]
+    assert await world.count(key) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("moved", "counted", "reason"),
+    [
+        (Amount(5, "JPY"), {"usd/day": (0, 0), "eur/day": (0, 0)}, "currency_not_held"),
+        (Amount(5, "EUR"), {"usd/day": (0, 0), "eur/day": (5, 0)}, "currency_not_held"),
+        (None, {"usd/day": (0, 0), "eur/day": (0, 0)}, ""),
+    ],
+)
+async def test_money_that_a_call_without_a_price_should_not_move_is_flagged(
+    world: World, moved: Amount | None, counted: dict[str, tuple[int, int]], reason: str
+) -> None:
+    """A currency without a cap, or that the policy does not want, and an amount that nobody says."""
+    key = await world.key(usd(1000), Cap(1000, Window.DAY, "EUR"), unpriced=(CHARGES,), currencies=("USD",))
+    verdict = await world.ask(key, unpriced=True)
+    assert (await world.settle(verdict, moved)).overrun
+    assert await world.counts(key) == counted
+    (event,) = await world.events(kind="settlement")
+    assert event.fields.get("reason", "") == reason
+
+
+async def test_a_call_without_a_price_that_failed_counts_nothing(world: World) -> None:
+    """It is released as any other, and counted and flagged when it did move money after all."""
+    key = await world.key(usd(1000), unpriced=(CHARGES,))
+    verdict = await world.ask(key, unpriced=True)
+    await world.settle(verdict, outcome=Outcome.FAILED)
+    assert await world.count(key) == (0, 0)
+    assert (await world.settle(verdict, 300)).overrun
+    assert await world.count(key) == (300, 0)

@@ -292,8 +292,10 @@ _STRANGE_PATHS = [
     "/v1/charges;x=1",
     "/V1/charges",
     "/v1/charges/ch_1/refund",
-    "/v1/payouts",
-    "/v2/core/accounts",
+    "/v1/nothing",
+    "/v1/charges/ch_1/capture/now",
+    "/v2/nothing",
+    "/v3/core/accounts",
 ]
 
 
@@ -354,9 +356,21 @@ _STRANGE_FORMS = {
         {"Content-Type": "application/x-www-form-urlencoded; charset=utf-16"},
     ),
     "compressed": ("/charges", "amount=100&currency=usd", {"Content-Encoding": "gzip"}),
-    "another account": ("/charges", "amount=100&currency=usd", {"Stripe-Account": "acct_1"}),
-    "another context": ("/charges", "amount=100&currency=usd", {"Stripe-Context": "acct_1"}),
-    "customer balance": ("/customers", "balance=-5000", {}),
+    "two accounts": (
+        "/charges",
+        "amount=100&currency=usd",
+        {"Stripe-Account": "acct_1", "Stripe-Context": "acct_2"},
+    ),
+    "odd account": ("/charges", "amount=100&currency=usd", {"Stripe-Account": "acct_1, acct_2"}),
+    "leading zero": ("/charges", "amount=0100&currency=usd", {}),
+    "list numbered in part": ("/charges", "amount=100&currency=usd&expand[]=a&expand[1]=b", {}),
+    "list of groups without numbers": ("/charges", "amount=100&currency=usd&a[][b]=1&a[][c]=2", {}),
+    "deep nesting": ("/charges", f"amount=100&currency=usd&a{'[b]' * 9}=1", {}),
+    "another protocol": (
+        "/charges",
+        "amount=100&currency=usd",
+        {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": ""},
+    ),
 }
 
 
@@ -374,6 +388,8 @@ def test_a_request_that_could_be_read_in_two_ways_never_leaves(stack: Stack, nam
     assert error(answer)["code"]
     assert stack.simulator.posts() == []
     assert stack.usage(key).held == 0
+    if name == "another protocol":
+        return  # refused before anybody knows whose request it is
     wait_for(lambda: stack.events(key, kind="AUDIT_EVENT_KIND_REFUSAL"), "the refusal is on record")
 
 

@@ -13,7 +13,7 @@ from policy_server.core import messages, vault_key
 from policy_server.core.directory import Directory, Standing
 from policy_server.core.effects import Effect, fingerprint_of, is_read, name_effect, upstream_key
 from policy_server.core.errors import FieldInvalid, SpendgateError, StoreUnavailable
-from policy_server.core.policy import EffectNaming, OwnedCap, PolicyMode, Terms
+from policy_server.core.policy import EffectNaming, OwnedCap, PolicyMode, PolicyView, Terms
 from policy_server.core.ports import (
     AccountRecord,
     Answer,
@@ -90,8 +90,7 @@ class Authorizer:
                 self._directory.forget(presented.key_id)
 
     async def _question(self, call: SpendCall) -> tuple[Question, Standing | None]:
-        if is_read(call.endpoint) and call.spends:
-            raise FieldInvalid("amount", "can't go with a read, which moves no money")
+        _refuse_contradiction(call)
         presented = vault_key.parse(call.vault_key)
         standing = await self._directory.standing(presented.key_id) if presented else None
         if presented is None or standing is None:
@@ -124,7 +123,8 @@ class Authorizer:
                 hold_ttl_ms=call.hold_ttl_ms or self._hold_ttl_ms,
                 caps=counting,
                 refusal=refusal,
-                call_refusal=_refusal_by_call_cap(call, terms.caps),
+                call_refusal=_refusal_by_call_cap(call, terms),
+                unpriced_in=_unpriced_in(call, standing.view, terms),
                 shadow=shadow,
                 shadow_refusal=shadow_refusal,
             ),
@@ -145,6 +145,7 @@ class Authorizer:
             caps=(),
             refusal=Refusal(DenyReason.VAULT_KEY_UNKNOWN),
             call_refusal=None,
+            unpriced_in=None,
             shadow=False,
             shadow_refusal=None,
         )
@@ -154,14 +155,23 @@ class Authorizer:
         return tuple(
             CountedCap(one, self._calendar.span(one.cap.window, one.cap.time_zone, now_ms))
             for one in terms.caps
-            if one.cap.window is not Window.CALL and _counts(one, call)
+            if one.cap.window is not Window.CALL and _counts(one, call, terms)
         )
 
 
-def _counts(owned: OwnedCap, call: SpendCall) -> bool:
+def _refuse_contradiction(call: SpendCall) -> None:
+    if is_read(call.endpoint) and call.spends:
+        raise FieldInvalid("amount", "can't go with a read, which moves no money")
+    if call.unpriced and call.amount is not None:
+        raise FieldInvalid("amount", "can't go with unpriced, which says that nobody can tell it")
+
+
+def _counts(owned: OwnedCap, call: SpendCall, terms: Terms) -> bool:
     currency = owned.cap.currency
     if not currency:
         return True
+    if call.unpriced:
+        return terms.unpriced
     return call.amount is not None and call.amount.minor_units > 0 and call.amount.currency == currency
 
 
@@ -190,22 +200,37 @@ def _refusal_of_request(call: SpendCall, standing: Standing, terms: Terms) -> Re
     missing = standing.view.missing_budgets
     if missing:
         return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=f"budget {missing[0]}", detail="budget is gone")
-    moves = call.amount is not None and call.amount.minor_units > 0
-    if moves and call.amount and not standing.view.allows_currency(call.amount.currency, terms.caps):
-        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=call.amount.currency)
+    if refusal := _refusal_of_currency(call, standing.view, terms):
+        return refusal
     for rule in terms.rules:
         if rule.broken_by(call.parameters):
             return Refusal(DenyReason.PARAMETER_NOT_ALLOWED, rule=rule.parameter)
-    if not call.run_id and any(one.cap.window is Window.RUN and _counts(one, call) for one in terms.caps):
+    if not call.run_id and any(
+        one.cap.window is Window.RUN and _counts(one, call, terms) for one in terms.caps
+    ):
         return Refusal(DenyReason.RUN_ID_REQUIRED)
     return None
 
 
-def _refusal_by_call_cap(call: SpendCall, caps: Sequence[OwnedCap]) -> Refusal | None:
-    for one in caps:
+def _unpriced_in(call: SpendCall, view: PolicyView, terms: Terms) -> tuple[str, ...] | None:
+    """Return in which currencies the call may move money without an amount; None when it needs one."""
+    return view.counted_currencies(terms.caps) if call.unpriced and terms.unpriced else None
+
+
+def _refusal_of_currency(call: SpendCall, view: PolicyView, terms: Terms) -> Refusal | None:
+    if _unpriced_in(call, view, terms) == ():
+        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED)
+    moves = call.amount is not None and call.amount.minor_units > 0
+    if moves and call.amount and not view.allows_currency(call.amount.currency, terms.caps):
+        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=call.amount.currency)
+    return None
+
+
+def _refusal_by_call_cap(call: SpendCall, terms: Terms) -> Refusal | None:
+    for one in terms.caps:
         if (
             one.cap.window is Window.CALL
-            and _counts(one, call)
+            and _counts(one, call, terms)
             and call.amount is not None
             and call.amount.minor_units > one.cap.limit
         ):

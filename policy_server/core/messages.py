@@ -28,6 +28,11 @@ def refusal(question: Question, verdict: Verdict) -> str:
     reason = verdict.reason
     if reason is None:
         return ""
+    if reason is DenyReason.AMOUNT_UNKNOWN and question.call.unpriced:
+        return (
+            "Nobody can tell what this call costs before it is made, and the policy of this vault key does "
+            f"not allow that at {question.call.endpoint}. Trying again can't help."
+        )
     if reason in _FIXED:
         return _FIXED[reason]
     if reason is DenyReason.CAP_EXCEEDED:
@@ -56,6 +61,11 @@ def _currency_not_allowed(question: Question) -> str:
     if question.refusal and question.refusal.rule.startswith("budget "):
         return (
             f"The {question.refusal.rule} that this vault key draws from does not exist. Tell the operator."
+        )
+    if question.call.unpriced:
+        return (
+            "The policy of this vault key has no cap on money at this endpoint, so it may not move any. "
+            "Trying again can't help."
         )
     currency = question.call.amount.currency if question.call.amount else ""
     return f"The policy of this vault key has no cap for {currency}, so it may not move {currency}."

@@ -152,6 +152,8 @@ class Policy:
     budgets: tuple[str, ...] = ()
     vendor_accounts: tuple[str, ...] = ()
     """Accounts at the vendor that calls may act for besides the key's own."""
+    unpriced: tuple[str, ...] = ()
+    """Endpoints that may be called although nobody can tell the amount before."""
 
     def __post_init__(self) -> None:
         for name, values, most in (
@@ -160,6 +162,7 @@ class Policy:
             ("parameter_rules", self.parameter_rules, 100),
             ("budgets", self.budgets, 20),
             ("vendor_accounts", self.vendor_accounts, 200),
+            ("unpriced", self.unpriced, 50),
         ):
             if len(values) > most:
                 raise FieldInvalid(name, f"may have at most {most} entries")
@@ -178,6 +181,7 @@ class Policy:
             _refuse_idle("caps.endpoints", cap.endpoints, self.allow)
         for rule in self.parameter_rules:
             _refuse_idle("parameter_rules.endpoints", rule.endpoints, self.allow)
+        _refuse_idle("unpriced", self.unpriced, self.allow)
 
     def to_json(self) -> str:
         """Write the policy as the store keeps it."""
@@ -200,6 +204,7 @@ class Policy:
             expires_at_ms=stored["expires_at_ms"],
             budgets=tuple(stored["budgets"]),
             vendor_accounts=tuple(stored.get("vendor_accounts", ())),
+            unpriced=tuple(stored.get("unpriced", ())),
         )
 
 
@@ -231,6 +236,8 @@ class Terms:
     caps: tuple[OwnedCap, ...]
     """In the order in which they are tested: call, run, windows, budgets."""
     rules: tuple[ParameterRule, ...]
+    unpriced: bool
+    """Whether a call may be made although nobody can tell its amount before."""
 
 
 @dataclass
@@ -251,6 +258,7 @@ class PolicyView:
             OwnedCap(cap, cap.id, name) for name in self.policy.budgets for cap in self.budgets.get(name, ())
         ]
         self._caps = [(one, _patterns(one.cap.endpoints)) for one in owned]
+        self._unpriced = _patterns(self.policy.unpriced)
         self._rules = [(rule, _patterns(rule.endpoints)) for rule in self.policy.parameter_rules]
 
     @property
@@ -277,13 +285,21 @@ class PolicyView:
                     for rule, on in self._rules
                     if _applies(on, endpoint) and not (is_read(endpoint) and not on)
                 ),
+                unpriced=any(pattern.matches(endpoint) for pattern in self._unpriced),
             )
         return known
 
     def allows_currency(self, currency: str, caps: Iterable[OwnedCap]) -> bool:
         """Tell whether money of ``currency`` may move under ``caps``, one of which must count it."""
-        wanted = not self.policy.currencies or currency in self.policy.currencies
-        return wanted and any(one.cap.currency == currency for one in caps)
+        return self._wants(currency) and any(one.cap.currency == currency for one in caps)
+
+    def counted_currencies(self, caps: Iterable[OwnedCap]) -> tuple[str, ...]:
+        """Return the currencies that may move under ``caps`` and that a window of them counts."""
+        counted = {one.cap.currency for one in caps if one.cap.window is not Window.CALL}
+        return tuple(sorted(currency for currency in counted if currency and self._wants(currency)))
+
+    def _wants(self, currency: str) -> bool:
+        return not self.policy.currencies or currency in self.policy.currencies
 
 
 _TEST_ORDER = {Window.CALL: 0, Window.RUN: 1}

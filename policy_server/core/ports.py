@@ -84,6 +84,8 @@ class Question:
     """Refuse so, whatever the counters say."""
     call_refusal: Refusal | None
     """Refuse so, unless the call is a duplicate."""
+    unpriced_in: tuple[str, ...] | None
+    """Currencies in which a call without an amount may be settled; None when it needs an amount."""
     shadow: bool
     shadow_refusal: Refusal | None
 

@@ -103,11 +103,13 @@ class SpendCall:
     """Money moves, also when ``amount`` is None because nobody knows it yet."""
     vendor_account: str = ""
     """The account at the vendor that the call acts for; empty means the key's own."""
+    unpriced: bool = False
+    """Money moves, and nobody can tell how much before it has; ``amount`` is None."""
 
     @property
     def spends(self) -> bool:
         """Whether the call moves money, of a known amount or not."""
-        return self.moves_money or (self.amount is not None and self.amount.minor_units > 0)
+        return self.moves_money or self.unpriced or (self.amount is not None and self.amount.minor_units > 0)
 
 
 @dataclass(frozen=True, slots=True)

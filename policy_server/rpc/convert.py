@@ -104,6 +104,7 @@ def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
         parameters=message.parameters,
         moves_money=message.moves_money,
         vendor_account=_short("vendor_account", message.vendor_account, _NAMES_MAX),
+        unpriced=message.unpriced,
     )
 
 
@@ -237,6 +238,7 @@ def policy(message: policy_pb2.Policy) -> Policy:
         else None,
         budgets=tuple(message.budgets),
         vendor_accounts=tuple(message.vendor_accounts),
+        unpriced=tuple(message.unpriced),
     )
 
 
@@ -322,6 +324,7 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
         policy_version=int(fields.get("policy_version") or 0),
         detail=fields.get("detail", ""),
         vendor_account=fields.get("vendor_account", ""),
+        unpriced=bool(fields.get("unpriced")),
     )
     currency = fields.get("currency", "")
     if fields.get("amount") and currency:
@@ -407,6 +410,7 @@ def _policy_message(stored: Policy) -> policy_pb2.Policy:
         effects=f"EFFECT_NAMING_{stored.effects.name}",
         budgets=stored.budgets,
         vendor_accounts=stored.vendor_accounts,
+        unpriced=stored.unpriced,
     )
     if stored.expires_at_ms is not None:
         message.expire_time.FromMilliseconds(stored.expires_at_ms)

@@ -140,10 +140,12 @@ class RedisLedger:
             "hold_ttl_ms": question.hold_ttl_ms,
             "amount": str(call.amount.minor_units) if call.amount else "0",
             "currency": call.amount.currency if call.amount else "",
-            "amount_unknown": call.moves_money and call.amount is None,
+            "amount_unknown": call.spends and call.amount is None and question.unpriced_in is None,
             "object_id": call.object_id,
             "caps": [_cap(counted) for counted in question.caps],
         }
+        if question.unpriced_in is not None:
+            asked["unpriced_in"] = question.unpriced_in
         if refusal:
             asked["reason"], asked["rule"] = refusal.reason, refusal.rule
         if question.shadow_refusal:
@@ -203,7 +205,7 @@ class RedisLedger:
 def _cap(counted: CountedCap) -> dict[str, Any]:
     owned = counted.owned
     return {
-        "money": bool(owned.cap.currency),
+        "currency": owned.cap.currency,
         "lasting": owned.cap.window is Window.TOTAL,
         "limit": str(owned.cap.limit),
         "start_ms": counted.span.start_ms,
@@ -230,6 +232,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
             "vendor_account": call.vendor_account,
             "amount": str(call.amount.minor_units) if call.amount else "",
             "currency": call.amount.currency if call.amount else "",
+            "unpriced": "1" if call.unpriced else "",
             "idempotency_key": question.effect.name if question.effect else "",
             "authorization_id": authorization_id,
             "policy_version": str(question.key_version or ""),

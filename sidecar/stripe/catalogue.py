@@ -22,7 +22,7 @@ aside, `none` gives back or moves nothing. Every direction counts against the ca
 **Counts at most** is what is held before the call is sent. Where it is not in the request, Stripe is asked first, and the
 highest possible amount counts: the largest quantity that somebody may choose, the dearest shipping, a whole period. What
 can't be told before is *not priced*: it is refused, unless the policy names the endpoint in
-[`unpriced`](policy.md#what-can-not-be-priced). So is everything to which Stripe adds taxes.
+[`unpriced`](policy.md#calls-without-a-price). So is everything to which Stripe adds taxes.
 
 **The answer says** how the amount that really counts is read from Stripe's answer; where nothing stands, what was held
 counts. Amounts are integers of the currency's smallest unit as Stripe counts it, whether that is 0, 2 or 3 decimals.

@@ -119,7 +119,7 @@ if x.currency == q.currency then
 end
 
 for i, cap in ipairs(q.caps) do
-  local need = cap.money and amount or 1
+  local need = cap.currency ~= '' and not q.unpriced_in and amount or 1
   if need > 0 and need > tonumber(cap.limit) - counts[i][1] - counts[i][2]
     and refuse('cap_exceeded', cap.rule) then
     return decided(false, 'cap_exceeded', cap.rule)
@@ -131,14 +131,15 @@ if q.validate_only then
   return answer(true)
 end
 
-local held_in = {}
+local held_in = {} -- counters by currency
 for i, cap in ipairs(q.caps) do
   local counter = KEYS[7 + i]
-  if cap.money then
+  if cap.currency ~= '' then
     -- Also when nothing is held: what is settled above the hold counts here.
     counts[i][2] = counts[i][2] + amount
     redis.call('HINCRBY', counter, 'held', text(amount))
-    held_in[#held_in + 1] = counter
+    held_in[cap.currency] = held_in[cap.currency] or {}
+    table.insert(held_in[cap.currency], counter)
   else
     -- A call that was let through stays counted, whatever becomes of it.
     counts[i][1] = counts[i][1] + 1
@@ -167,10 +168,16 @@ local deadline = now + q.hold_ttl_ms
 if h.state then
   redis.call('DEL', hold)
 end
-redis.call('HSET', hold,
+local fields = {
   'state', 'held', 'attempt', text(attempt), 'fingerprint', q.fingerprint, 'request_id', q.request_id,
   'held_at', text(now), 'deadline', text(deadline), 'amount', text(amount), 'currency', q.currency,
-  'counters', cjson.encode(held_in), 'object_id', q.object_id, 'call', call)
+  'counters', cjson.encode(held_in), 'object_id', q.object_id, 'call', call,
+}
+if q.unpriced_in then
+  fields[#fields + 1] = 'unpriced_in'
+  fields[#fields + 1] = cjson.encode(q.unpriced_in)
+end
+redis.call('HSET', hold, unpack(fields))
 redis.call('PEXPIREAT', hold, text(now + q.retention_ms))
 redis.call('ZADD', deadlines, text(deadline), q.authorization_id)
 return decided(true, nil, nil, false, nil, q.object_id, text(deadline))

@@ -43,7 +43,7 @@ if after == 'settled' then
     h.currency = s.currency or x.currency or ''
   end
 end
-local counters = cjson.decode(h.counters)
+local counters = cjson.decode(h.counters)[h.currency] or {}
 local said = s.amount and s.currency == h.currency
 
 -- Ends this step of the object that the call named.
@@ -79,6 +79,16 @@ local function settle()
   return x.total, above > held
 end
 
+-- Whether a call without an amount may move `currency`, so that its caps count it.
+local function may_move(currency)
+  for _, one in ipairs(cjson.decode(h.unpriced_in)) do
+    if one == currency then
+      return true
+    end
+  end
+  return false
+end
+
 local overrun = false
 local settled_amount, reason = '', ''
 if after ~= 'unknown' and not was_released and held > 0 then
@@ -88,8 +98,13 @@ redis.call('ZREM', deadlines, s.authorization_id)
 if after == 'settled' then
   local total
   total, overrun = settle()
+  if h.unpriced_in then
+    -- It held nothing and is marked as such; but somebody must say what it moved.
+    overrun = not s.amount
+  end
   overrun = overrun or was_released
-  if s.amount and not said and tonumber(s.amount) > 0 then
+  local counted = said and (not h.unpriced_in or may_move(h.currency))
+  if s.amount and not counted and tonumber(s.amount) > 0 then
     -- No cap of this hold counts that currency: people must look at it.
     overrun, reason = true, 'currency_not_held'
   end

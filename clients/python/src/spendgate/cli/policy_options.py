@@ -96,6 +96,17 @@ VendorAccounts = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Unpriced = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unpriced",
+        metavar="ENDPOINT",
+        help="An endpoint that may be called although nobody can tell the amount before; one such call may "
+        "exceed a cap by its own amount. May be repeated.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 Shadow = Annotated[
     bool,
     typer.Option(
@@ -156,6 +167,7 @@ def build_policy(
     parameter: Sequence[str] | None,
     budget: Sequence[str] | None,
     vendor_account: Sequence[str] | None,
+    unpriced: Sequence[str] | None,
     shadow: bool,
     effects: Effects | None,
     expires: str | None,
@@ -164,7 +176,7 @@ def build_policy(
 ) -> policy_pb2.Policy:
     """Return the policy that the options describe, or raise `UsageWrong`."""
     if policy_file is not None:
-        others = (allow, caps, currency, parameter, budget, vendor_account, shadow, effects)
+        others = (allow, caps, currency, parameter, budget, vendor_account, unpriced, shadow, effects)
         if any((*others, expires, expires_in)):
             raise UsageWrong("--policy-file is the whole policy; leave the other policy options out")
         return read_policy(policy_file)
@@ -183,6 +195,7 @@ def build_policy(
             expire_time=_expiry(expires, expires_in),
             budgets=budget,
             vendor_accounts=vendor_account,
+            unpriced=unpriced,
         )
     except ValueError as error:
         raise UsageWrong(str(error)) from None
