@@ -8,7 +8,7 @@ refused, and what is forwarded is written anew from what was read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import quote_plus
 
@@ -20,7 +20,7 @@ _KEY = re.compile(r"([A-Za-z0-9_]+)((?:\[[A-Za-z0-9_.-]*\]){0,8})")
 _KEY_MAX = 256
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PLAIN = re.compile(rb"[!-~]*")
-_PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 _UNQUOTED = re.compile(r"[A-Za-z0-9_.-]*")
 _PAIRS_MAX = 1_000
 
@@ -67,28 +67,29 @@ def check_name(key: str) -> str:
 def refuse_ambiguity(pairs: Pairs) -> None:
     """Refuse names of which one hides another: repeated, value and group at once, a list numbered in part."""
     seen: dict[str, None] = {}
-    parents: set[str] = set()
+    groups: dict[str, set[str]] = {}
     for key, _ in pairs:
         if key in seen and not key.endswith("[]"):
             raise malformed(key, f"The parameter {key!r} is given more than once.")
         seen[key] = None
         cut = key.find("[")
         while cut > 0:
-            parents.add(key[:cut])
-            cut = key.find("[", cut + 1)
-    both = [name for name in seen if name in parents]
+            end = key.index("]", cut) + 1
+            groups.setdefault(key[:cut], set()).add(key[cut:end])
+            cut = key.find("[", end)
+    both = [name for name in seen if name in groups]
     if both:
         raise malformed(both[0], f"The parameter {both[0]!r} is given as a value and as a group at once.")
     for key in seen:
         if "[]" in key:
-            _refuse_half_numbered(key, seen)
+            _refuse_half_numbered(key, groups)
 
 
-def _refuse_half_numbered(key: str, seen: dict[str, None]) -> None:
+def _refuse_half_numbered(key: str, groups: Mapping[str, set[str]]) -> None:
     name, _, inner = key.partition("[]")
     if inner:
         raise malformed(key, f"Number the elements of {name!r}: which of them {key!r} is in is not certain.")
-    if any(other != key and other.startswith(f"{name}[") for other in seen):
+    if len(groups[name]) > 1:
         raise malformed(key, f"The elements of {name!r} are numbered in part; number all of them or none.")
 
 
@@ -120,11 +121,14 @@ def _decode(raw: bytes) -> str:
         return raw.decode("ascii")
     if _ESCAPE.search(raw):
         raise malformed("", "A % must be followed by two hexadecimal digits.")
-    plain = _PERCENT.sub(lambda match: bytes([int(match[0][1:], 16)]), raw)
     try:
-        text = plain.decode("utf-8")
+        text = _ESCAPES.sub(_unescaped, raw).decode("utf-8")
     except UnicodeDecodeError:
         raise malformed("", "Parameters must be UTF-8.") from None
     if "\x00" in text:
         raise malformed("", "Parameters must not have NUL characters.")
     return text
+
+
+def _unescaped(run: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(run[0].decode().replace("%", ""))
