@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -192,8 +192,10 @@ WRITINGS = st.sampled_from([_quoted] * 8 + [_plus, _lower_hex, _raw, _utf16, _la
 
 
 @st.composite
-def forms(draw: DrawFn, pairs: SearchStrategy[list[Pair]] = PAIRS) -> bytes:
-    """A form body: mostly as a library would write it, sometimes not."""
+def forms(draw: DrawFn, pairs: SearchStrategy[list[Pair]] = PAIRS, *, plain: bool = False) -> bytes:
+    """A form body: mostly as a library would write it, sometimes not, unless it must be plain."""
+    if plain:
+        return urlencode(draw(pairs)).encode()
     fields = []
     writings = draw(st.sampled_from([st.just(_quoted)] * 3 + [WRITINGS]))
     for name, value in draw(pairs):

@@ -54,10 +54,10 @@ def send(connection: socket.socket, pieces: Sequence[bytes]) -> None:
         pass
 
 
-def receive(connection: socket.socket, *, whole: bool = False) -> Reply:
-    """Read one answer; ``whole`` reads on until the other side closes."""
+def receive(connection: socket.socket, *, whole: bool = False, bodyless: bool = False) -> Reply:
+    """Read one answer, that to a HEAD ``bodyless``; ``whole`` reads on until the other side closes."""
     raw = b""
-    while whole or not _is_answer(raw):
+    while whole or not _is_answer(raw, bodyless):
         try:
             part = connection.recv(65536)
         except ConnectionResetError:
@@ -75,11 +75,11 @@ def exchange(origin: str, *pieces: bytes, whole: bool = False) -> Reply:
         return receive(connection, whole=whole)
 
 
-def _is_answer(raw: bytes) -> bool:
+def _is_answer(raw: bytes, bodyless: bool) -> bool:
     """Tell whether one final answer has come in full; 100 is none."""
     final = re.search(rb"HTTP/1\.1 (?!100)\d{3} ", raw)
     if final is None:
         return False
     head, end, body = raw[final.start() :].partition(b"\r\n\r\n")
     length = _LENGTH.search(head + b"\r\n")
-    return bool(end) and length is not None and len(body) >= int(length[1])
+    return bool(end) and (bodyless or (length is not None and len(body) >= int(length[1])))

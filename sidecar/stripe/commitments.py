@@ -79,8 +79,14 @@ def _invoice(invoice: Object) -> Money:
 
 
 def _session(session: Object) -> Money:
-    total = session.get("amount_total") or 0
-    return _money(session, 0 if session.get("status") == "expired" else total)
+    match session.get("status"):
+        case "expired":
+            return _money(session, 0)
+        case "complete":
+            return _money(session, session.get("amount_total") or 0)
+        case _:
+            # Its customer may still raise the quantities, or choose the dearer shipping.
+            raise ValueError
 
 
 def _subscription(subscription: Object) -> Money:

@@ -20,7 +20,7 @@ _KEY = re.compile(r"([A-Za-z0-9_]+)((?:\[[A-Za-z0-9_.-]*\]){0,8})")
 _KEY_MAX = 256
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PLAIN = re.compile(rb"[!-~]*")
-_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
 _UNQUOTED = re.compile(r"[A-Za-z0-9_.-]*")
 _PAIRS_MAX = 1_000
 

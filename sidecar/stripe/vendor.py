@@ -291,7 +291,7 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     elif counted_id:
         # It answers with another object than the one that it changed, so it does not say what that commits.
         money = None
-    elif money is None:
+    elif money is None and body.get("object") != endpoint.answers:
         object_id = call.step_of
     # A success that can't be read keeps what was held: all of it may have moved.
     return Succeeded(money, object_id, counted_id, steps_follow=bool(call.step_of) or not is_final(body))
