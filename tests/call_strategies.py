@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from tests.request_strategies import FORM, JSON, PATH_ODDITIES, Pair, forms, json_objects, mutated
+from tests.reading_checks import FORM, JSON
+from tests.request_strategies import PATH_ODDITIES, Pair, forms, json_objects, mutated
 
 KNOWN = frozenset({"declined", "update", "absorbed"})
 

@@ -13,9 +13,6 @@ from sidecar.stripe.endpoints import ENDPOINTS, MONEY
 
 Pair = tuple[str, str]
 
-FORM = "application/x-www-form-urlencoded"
-JSON = "application/json"
-
 ODD_NUMBERS = [
     "0",
     "-1",

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, event, given, note, settings
 
 from spendgate.v1 import audit_service_pb2, policy_pb2, vault_key_service_pb2
 from tests.call_strategies import Call, scripts
@@ -110,6 +110,7 @@ class Example:
 
     def check(self) -> None:
         """Compare what was executed with what was decided and counted."""
+        event(f"executed: {len(self.executed)}")
         self._check_counters()
         decisions = self._decisions()
         done: Counter[tuple[str, int]] = Counter()
