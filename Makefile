@@ -2,12 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 PROTO_VENV := .venv-protos
+FUZZ_VENV := .venv-fuzz
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROTOS_READY := $(PROTO_VENV)/.ready
 NODE_READY := tests/node/node_modules/.package-lock.json
 OPINIONS := tests/second_opinions
 OPINIONS_VENV := .venv-second-opinions
+FUZZ_READY := $(FUZZ_VENV)/.ready
+SECONDS ?= 60
 
 .PHONY: help
 help: ## Show what there is to make.
@@ -34,6 +37,10 @@ check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
 bench: $(READY) ## Measure the whole path beside a bare proxy, and reading by itself.
 	@$(BIN)/python -m bench.reading
 	@$(BIN)/python -m bench
+
+.PHONY: fuzz
+fuzz: $(FUZZ_READY) ## Fuzz what reads requests, SECONDS (60) for each target; on Linux.
+	@PYTHONPATH=clients/python/src $(FUZZ_VENV)/bin/python -m fuzz --seconds $(SECONDS)
 
 .PHONY: generate
 generate: $(READY) $(PROTOS_READY) ## Write the Python code of the contract, and the page on Stripe.
@@ -68,10 +75,12 @@ constraints: ## Pin the newest versions; needs uv.
 	  --no-header --no-annotate --upgrade -o constraints-protos.txt
 	@uv pip compile -q constraints-second-opinions.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o constraints-second-opinions.txt
+	@uv pip compile -q fuzz/constraints.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o fuzz/constraints.txt
 
 .PHONY: clean
 clean: ## Remove what set-up made; the data in .spendgate stays.
-	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) .tools tests/node/node_modules $(OPINIONS)/node_modules
+	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
 
 $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
@@ -84,6 +93,11 @@ $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 $(PROTOS_READY): constraints-protos.txt
 	@$(PYTHON) -m venv $(PROTO_VENV)
 	@$(PROTO_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r constraints-protos.txt
+	@touch $@
+
+$(FUZZ_READY): fuzz/constraints.txt
+	@$(PYTHON) -m venv $(FUZZ_VENV)
+	@$(FUZZ_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r fuzz/constraints.txt
 	@touch $@
 
 .tools/bin/grpcurl:

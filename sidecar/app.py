@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import json
 import logging
+import resource
 import socket
 import time
 from collections import defaultdict
@@ -20,8 +20,9 @@ import uvicorn
 from pydantic import SecretStr
 
 from sidecar.decisions import Decisions
-from sidecar.exchange import Answer, Request
+from sidecar.exchange import Answer, Request, error_answer, json_answer
 from sidecar.gate import Gate
+from sidecar.http_protocol import Connections, HttpConfig, Limits
 from sidecar.outbox import Outbox
 from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
@@ -34,6 +35,9 @@ from spendgate.v1 import policy_service_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+_OWN_FILES = 512
+"""Files that are no client's connection, most of them connections to the vendor."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -41,6 +45,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 class CannotStart(Exception):
     """The sidecar can't start; the message says what to do."""
+
+
+class _HungUp(Exception):
+    """The client is gone, and its request is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,10 @@ class Edge:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        answer = await self._answer(scope, receive)
+        try:
+            answer = await self._answer(scope, receive)
+        except _HungUp:
+            return
         if answer.chunks is None:
             headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -92,24 +103,19 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path = scope["raw_path"].decode("latin-1")
         if path == "/healthz":
-            return _json_answer(200, {"status": "live"})
+            return json_answer(200, {"status": "live"})
         if path == "/readyz":
             problems = await self._ready()
             status = "not ready" if problems else "ready"
-            return _json_answer(503 if problems else 200, {"status": status, "problems": problems})
+            return json_answer(503 if problems else 200, {"status": status, "problems": problems})
         route = next((route for route in self._routes if path.startswith(route.path)), None)
         if route is None:
             known = " or ".join(f"{route.path}…" for route in self._routes)
-            return _error(404, "path_unknown", f"Nothing is here. Call {known}.")
+            return error_answer(404, "path_unknown", f"Nothing is here. Call {known}.")
         headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
         for name, value in scope["headers"]:
             headers[name].append(value)
         headers.default_factory = None
-        if b"upgrade" in headers:
-            # The parser ends a request that wants another protocol at its headers: its body is lost.
-            return route.gate.refuse(
-                Refused(400, "upgrade_not_supported", "Send the request as plain HTTP/1.1, without Upgrade.")
-            )
         body = await self._body(receive)
         if body is None:
             return route.gate.refuse(
@@ -121,17 +127,17 @@ class Edge:
         )
 
     async def _body(self, receive: Receive) -> bytes | None:
-        body = b""
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                return body
-            part: bytes = message.get("body", b"")
-            body += part
+                # What came of it could be read as another request than the one that was meant.
+                raise _HungUp
+            body += message.get("body", b"")
             if len(body) > self._body_bytes_max:
                 return None
             if not message.get("more_body"):
-                return body
+                return bytes(body)
 
 
 class _Server(uvicorn.Server):
@@ -167,6 +173,7 @@ class Sidecar:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then let calls and settlements under way finish."""
         settings = self._settings
+        _allow_files(settings.connections_max)
         sockets = [
             _listen(settings.sidecar_host, settings.sidecar_port, "--sidecar-port"),
             _listen(settings.sidecar_host, settings.sidecar_root_port, "--sidecar-root-port"),
@@ -174,8 +181,9 @@ class Sidecar:
         for backend in self._backends:
             await backend.upstream.open()
         outbox = asyncio.create_task(self._outbox.run())
+        connections = Connections(settings.connections_max)
         shared_routes, root_routes = self._routes()
-        servers = [self._server(shared_routes), self._server(root_routes)]
+        servers = [self._server(routes, connections) for routes in (shared_routes, root_routes)]
         serving = [
             asyncio.create_task(server.serve(sockets=[bound]))
             for server, bound in zip(servers, sockets, strict=True)
@@ -213,13 +221,14 @@ class Sidecar:
                 root.append(Route(f"{version}/", gate))
         return shared, root
 
-    def _server(self, routes: Sequence[Route]) -> _Server:
+    def _server(self, routes: Sequence[Route], connections: Connections) -> _Server:
         settings = self._settings
         edge = Edge(routes, self._problems, body_bytes_max=settings.body_bytes_max)
         return _Server(
-            uvicorn.Config(
+            HttpConfig(
                 edge,
-                http="httptools",
+                limits=Limits(settings.head_bytes_max, settings.read_timeout_s),
+                open_connections=connections,
                 loop="none",
                 lifespan="off",
                 ws="none",
@@ -296,6 +305,19 @@ def _read_token(path: Path) -> SecretStr:
     return SecretStr(token)
 
 
+def _allow_files(connections: int) -> None:
+    """Let the process have as many files open as it may have connections, and its own beside them."""
+    wanted = connections + _OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in {soft, hard} and hard < wanted:
+        raise CannotStart(
+            f"a process may have only {hard} files open here: set --connections-max to at most "
+            f"{hard - _OWN_FILES}, or raise the limit (ulimit -n)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _listen(host: str, port: int, option: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
@@ -310,13 +332,3 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
         ) from None
     bound.setblocking(False)
     return bound
-
-
-def _json_answer(status: int, body: dict[str, Any]) -> Answer:
-    return Answer(status, [(b"content-type", b"application/json")], json.dumps(body).encode())
-
-
-def _error(status: int, code: str, message: str) -> Answer:
-    return _json_answer(
-        status, {"error": {"type": "invalid_request_error", "code": code, "message": message}}
-    ).extended((b"stripe-should-retry", b"false"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 Headers = Sequence[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -57,3 +59,15 @@ class Answer:
     def extended(self, *more: tuple[bytes, bytes]) -> Answer:
         """Return the same answer with more headers."""
         return replace(self, headers=[*self.headers, *more])
+
+
+def json_answer(status: int, body: dict[str, Any]) -> Answer:
+    """Return an answer of the sidecar itself."""
+    return Answer(status, [(b"content-type", b"application/json")], json.dumps(body).encode())
+
+
+def error_answer(status: int, code: str, message: str) -> Answer:
+    """Return a refusal where the vendor is not known, in the shape that the SDKs understand."""
+    kind = "api_error" if status >= 500 else "invalid_request_error"
+    answer = json_answer(status, {"error": {"type": kind, "code": code, "message": message}})
+    return answer.extended((b"stripe-should-retry", b"false"))

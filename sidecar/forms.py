@@ -17,7 +17,7 @@ Pairs = Sequence[tuple[str, str]]
 
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PLAIN = re.compile(rb"[!-~]*")
-_PERCENT = re.compile(rb"%[0-9A-Fa-f]{2}")
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
 _UNQUOTED = re.compile(r"[A-Za-z0-9_.-]*")
 _UNQUOTED_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]*")
 _PAIRS_MAX = 1_000
@@ -64,11 +64,14 @@ def _decode(raw: bytes) -> str:
         return raw.decode("ascii")
     if _ESCAPE.search(raw):
         raise malformed("", "A % must be followed by two hexadecimal digits.")
-    plain = _PERCENT.sub(lambda match: bytes([int(match[0][1:], 16)]), raw)
     try:
-        text = plain.decode("utf-8")
+        text = _ESCAPES.sub(_unescaped, raw).decode("utf-8")
     except UnicodeDecodeError:
         raise malformed("", "Parameters must be UTF-8.") from None
     if "\x00" in text:
         raise malformed("", "Parameters must not have NUL characters.")
     return text
+
+
+def _unescaped(run: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(run[0].decode().replace("%", ""))

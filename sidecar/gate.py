@@ -17,7 +17,7 @@ from sidecar.outbox import Outbox
 from sidecar.refusals import Refused, cap_rule, resets_at
 from sidecar.upstream import NoAnswer, NotSent, Upstream
 from sidecar.vault_keys import key_id, masked, presented_key
-from sidecar.vendor import Call, Failed, Money, Reading, Succeeded, Unclear, Unpriced, Vendor
+from sidecar.vendor import Call, Failed, Money, Price, Reading, Succeeded, Unclear, Unpriced, Vendor
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 
@@ -122,6 +122,10 @@ class Gate:
         verdict = await self._decisions.ask(question)
         if verdict.decision != pb.DECISION_ALLOW:
             raise refusals.denied(verdict, unpriced=unpriced)
+        if call.price is None and verdict.HasField("amount"):
+            # A repeat is not priced again: it is sent as the first call was decided on.
+            asked = Money(verdict.amount.minor_units, verdict.amount.currency_code)
+            call = replace(call, price=Price(asked))
         return call, verdict
 
     def _question(self, call: Call, vault_key: str, run_id: str, step: str) -> pb.AuthorizeRequest:
@@ -247,9 +251,7 @@ class Gate:
         sent.next_waits = bool(call.step_of)
         begun = time.monotonic()
         try:
-            answer = await self._upstream.send(
-                self._vendor.named(call, verdict.upstream_idempotency_key, _asked(call, verdict))
-            )
+            answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
         except NotSent as error:
             if not verdict.duplicate:
                 settlement.outcome = pb.OUTCOME_FAILED
@@ -348,13 +350,6 @@ def _tightest(verdict: pb.AuthorizeResponse) -> policy_pb2.CapStatus | None:
     """Return the money cap with the least left, else the tightest on calls."""
     money = [cap for cap in verdict.caps if cap.currency_code]
     return next(iter(money or verdict.caps), None)
-
-
-def _asked(call: Call, verdict: pb.AuthorizeResponse) -> Money | None:
-    """Return what was decided on: now, or when the first call with this effect was."""
-    if verdict.HasField("amount"):
-        return Money(verdict.amount.minor_units, verdict.amount.currency_code)
-    return call.price.money if call.price else None
 
 
 def _amount(money: Money) -> amount_pb2.Amount:

@@ -80,6 +80,15 @@ class SidecarSettings(BaseSettings):
     body_bytes_max: Annotated[int, Field(ge=1_024, le=16_777_216)] = 1_048_576
     """Largest request body that is taken."""
 
+    head_bytes_max: Annotated[int, Field(ge=1_024, le=1_048_576)] = 32_768
+    """Largest request line with headers that is taken."""
+
+    read_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 20
+    """How long a client may take to send a whole request."""
+
+    connections_max: Annotated[int, Field(ge=1, le=100_000)] = 1_024
+    """How many connections clients may have open; whoever waits longest makes room."""
+
     drain_s: Annotated[float, Field(ge=0, le=600)] = 20
     """How long calls and settlements under way may take when the sidecar is told to stop."""
 

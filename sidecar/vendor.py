@@ -157,12 +157,12 @@ class Vendor(Protocol):
     def lookup(self, call: Call, path: str) -> Forward:
         """Return what to send to GET an object that ``call`` is about."""
 
-    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
+    def named(self, call: Call, upstream_key: str) -> Forward:
         """Return what to send, with the name by which the vendor recognises a repeat, where it has one.
 
-        ``asked`` is what the first call with this name was decided on. Where the
-        request leaves its amount open, that is written into it, so that nothing
-        that happened at the vendor meanwhile makes it another amount.
+        Where the request leaves its amount open, the price that was decided on is
+        written into it, so that nothing that happened at the vendor meanwhile
+        makes it another amount.
         """
 
     def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:

@@ -164,7 +164,7 @@ class Stack:
         self.simulator = Simulator(origin)
         self._clients = [self.simulator.http]
         server = policy_servers[0]
-        self._metadata = [("authorization", f"Bearer {token(server, 'admin')}")]
+        self.admin = [("authorization", f"Bearer {token(server, 'admin')}")]
         self._channel = grpc.insecure_channel(policy_server_address(server))
         self.keys = vault_key_service_pb2_grpc.VaultKeyServiceStub(self._channel)
         self._audit = audit_service_pb2_grpc.AuditServiceStub(self._channel)
@@ -190,7 +190,7 @@ class Stack:
                     allow=allow or ("* /v1/*",), caps=[cap(10_000)] if caps is None else caps, **policy
                 ),
             ),
-            metadata=self._metadata,
+            metadata=self.admin,
             timeout=10,
         )
         return VaultKey(reply.secret_vault_key, reply.vault_key.vault_key_id)
@@ -199,7 +199,7 @@ class Stack:
         """Revoke a vault key."""
         self.keys.RevokeVaultKey(
             vault_key_service_pb2.RevokeVaultKeyRequest(vault_key_id=key.id),
-            metadata=self._metadata,
+            metadata=self.admin,
             timeout=10,
         )
 
@@ -207,7 +207,7 @@ class Stack:
         """How full the first cap of a key is."""
         reply = self.keys.GetVaultKeyUsage(
             vault_key_service_pb2.GetVaultKeyUsageRequest(vault_key_id=key.id),
-            metadata=self._metadata,
+            metadata=self.admin,
             timeout=10,
         )
         return reply.caps[0]
@@ -227,7 +227,7 @@ class Stack:
             audit_service_pb2.ListAuditEventsRequest(
                 page_size=1000, filter=audit_service_pb2.AuditFilter(vault_key_id=key.id, **filters)
             ),
-            metadata=self._metadata,
+            metadata=self.admin,
             timeout=10,
         )
         return list(reversed(reply.audit_events))

@@ -268,7 +268,7 @@ def codes_of_call(call: ast.Call) -> set[tuple[int, str]]:
     """Status and code of a refusal that one call makes, if it makes one."""
     name = getattr(call.func, "id", None) or getattr(call.func, "attr", "")
     given: dict[str, ast.expr] = {word.arg: word.value for word in call.keywords if word.arg}
-    if name in {"Refused", "_error"} and len(call.args) >= 2:
+    if name in {"Refused", "error_answer"} and len(call.args) >= 2:
         given |= {"status": call.args[0], "code": call.args[1]}
     elif name == "malformed":
         default = {"status": ast.Constant(400), "code": ast.Constant("parameter_invalid")}

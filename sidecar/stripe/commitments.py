@@ -77,8 +77,7 @@ def _invoice(invoice: Object) -> Money:
 
 
 def _session(session: Object) -> Money:
-    total = session.get("amount_total") or 0
-    return _money(session, 0 if session.get("status") == "expired" else total)
+    return _money(session, 0 if session.get("status") == "expired" else session.get("amount_total") or 0)
 
 
 def _subscription(subscription: Object) -> Money:

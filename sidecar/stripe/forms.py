@@ -7,6 +7,7 @@ rules; others read the same bytes otherwise.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 from sidecar.forms import Pairs, read
@@ -44,28 +45,29 @@ def check_name(key: str) -> str:
 def refuse_ambiguity(pairs: Pairs) -> None:
     """Refuse names of which one hides another: repeated, value and group at once, a list numbered in part."""
     seen: dict[str, None] = {}
-    parents: set[str] = set()
+    groups: dict[str, set[str]] = {}
     for key, _ in pairs:
         if key in seen and not key.endswith("[]"):
             raise malformed(key, f"The parameter {key!r} is given more than once.")
         seen[key] = None
         cut = key.find("[")
         while cut > 0:
-            parents.add(key[:cut])
-            cut = key.find("[", cut + 1)
-    both = [name for name in seen if name in parents]
+            end = key.index("]", cut) + 1
+            groups.setdefault(key[:cut], set()).add(key[cut:end])
+            cut = key.find("[", end)
+    both = [name for name in seen if name in groups]
     if both:
         raise malformed(both[0], f"The parameter {both[0]!r} is given as a value and as a group at once.")
     for key in seen:
         if "[]" in key:
-            _refuse_half_numbered(key, seen)
+            _refuse_half_numbered(key, groups)
 
 
-def _refuse_half_numbered(key: str, seen: dict[str, None]) -> None:
+def _refuse_half_numbered(key: str, groups: Mapping[str, set[str]]) -> None:
     name, _, inner = key.partition("[]")
     if inner:
         raise malformed(key, f"Number the elements of {name!r}: which of them {key!r} is in is not certain.")
-    if any(other != key and other.startswith(f"{name}[") for other in seen):
+    if len(groups[name]) > 1:
         raise malformed(key, f"The elements of {name!r} are numbered in part; number all of them or none.")
 
 

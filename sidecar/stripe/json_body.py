@@ -11,6 +11,7 @@ from sidecar.refusals import malformed
 from sidecar.stripe.forms import check_name
 
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _DEPTH_MAX = 8
 _VALUES_MAX = 1_000
 
@@ -47,7 +48,10 @@ def _flatten(name: str, value: Any, depth: int, pairs: list[tuple[str, str]]) ->
         raise malformed(
             "", f"The body is nested more than {_DEPTH_MAX} deep, or has over {_VALUES_MAX} values."
         )
-    if isinstance(value, dict):
+    if name and value in ({}, []):
+        # Else what is given, and then forwarded, would be seen by nobody.
+        pairs.append((check_name(name), ""))
+    elif isinstance(value, dict):
         for key, inner in value.items():
             if not _KEY.fullmatch(key):
                 raise malformed(key[:64], "A name in the body must be letters, digits, _, . and -.")
@@ -62,7 +66,10 @@ def _flatten(name: str, value: Any, depth: int, pairs: list[tuple[str, str]]) ->
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    if _NO_TEXT.search(text):
+        raise malformed("", "Texts in the body must be Unicode, without NUL characters.")
+    return text
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ def parse(body: bytes, content_type: str) -> Sequence[Part]:
     ended: list[bool] = []
 
     def begin() -> None:
+        if len(parts) == _PARTS_MAX:
+            raise malformed("", f"The multipart body has more than {_PARTS_MAX} parts.")
         parts.append(Part())
 
     def header_end() -> None:
@@ -64,8 +66,8 @@ def parse(body: bytes, content_type: str) -> Sequence[Part]:
         parser.finalize()
     except MultipartParseError:
         ended.clear()
-    if not ended or not 1 <= len(parts) <= _PARTS_MAX:
-        raise malformed("", f"The multipart body is not complete, or has more than {_PARTS_MAX} parts.")
+    if not ended or not parts:
+        raise malformed("", "The multipart body is not complete.")
     for part in parts:
         _name(part)
     return parts
@@ -96,6 +98,8 @@ def _name(part: Part) -> None:
         raise malformed(part.name[:64], "Send the parts as they are, without Content-Transfer-Encoding.")
     filename = options.get(b"filename")
     if filename is None:
+        if 0 in part.content:
+            raise malformed(part.name[:64], "A field must not have NUL characters.")
         return
     part.filename = filename.decode("utf-8", "replace")
     if not _FILENAME.fullmatch(part.filename):

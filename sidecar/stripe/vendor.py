@@ -124,12 +124,12 @@ class Stripe:
         headers = {name: value for name, value in call.forward.headers.items() if name in accounts}
         return Forward("GET", path, {**headers, "Accept-Encoding": "identity", "Stripe-Version": _VERSION})
 
-    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
+    def named(self, call: Call, upstream_key: str) -> Forward:
         """Return what to send, under the key by which Stripe recognises a repeat."""
         forward, pins = call.forward, _endpoint(call).pins
         body = forward.body
-        if pins and asked is not None and pins not in call.parameters:
-            body = b"&".join(filter(None, (body, f"{pins}={asked.minor_units}".encode())))
+        if pins and call.price is not None and pins not in call.parameters:
+            body = b"&".join(filter(None, (body, f"{pins}={call.price.money.minor_units}".encode())))
         headers = {**forward.headers, "Idempotency-Key": upstream_key}
         return Forward(forward.method, forward.target, headers, body, files=forward.files)
 
@@ -300,8 +300,9 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     if not endpoint.answers:
         return Succeeded(object_id=object_id or call.step_of, counted_id=call.step_of)
     money = committed(body, endpoint.answers)
-    if body.get("object") == "checkout.session" and body.get("status") == "open":
-        money = _most(money, call.price)
+    if endpoint.answers == "checkout.session" and body.get("status") == "open" and call.price is not None:
+        # It shows its smallest total; its customer may still choose more, which is what was held.
+        money = None
     counted_id = call.step_of if call.step_of != object_id else ""
     if endpoint.answers == "subscription":
         invoice = body.get("latest_invoice")
@@ -309,20 +310,10 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     elif counted_id:
         # It answers with another object than the one that it changed, so it does not say what that commits.
         money = None
-    elif money is None and call.moves_money:
+    elif money is None and call.moves_money and body.get("object") != endpoint.answers:
         object_id = call.step_of
     # A success that can't be read keeps what was held: all of it may have moved.
     return Succeeded(money, object_id, counted_id, steps_follow=bool(call.step_of) or not is_final(body))
-
-
-def _most(said: Money | None, price: Price | None) -> Money | None:
-    """Return the larger of what an answer says and what was held.
-
-    An open session shows its smallest total, and its customer may still choose more.
-    """
-    if said is None or price is None or price.money.currency != said.currency:
-        return said
-    return max(said, price.money, key=lambda money: money.minor_units)
 
 
 def _visible(request: Request, pairs: Pairs) -> dict[str, str]:

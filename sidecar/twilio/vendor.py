@@ -14,7 +14,7 @@ from sidecar.twilio import endpoints, parameters
 from sidecar.twilio.endpoints import CREATE, DELETE, VERSION, Target
 from sidecar.twilio.prices import ENDED, charged_so_far, price_of
 from sidecar.vault_keys import key_text
-from sidecar.vendor import Call, Failed, Fetch, Money, Price, Reading, Seen, Succeeded, Unclear, Unpriced
+from sidecar.vendor import Call, Failed, Fetch, Price, Reading, Seen, Succeeded, Unclear, Unpriced
 
 _OWN_KEY = re.compile(r"(?:AC|SK)[0-9a-fA-F]{32}")
 _MESSAGE = re.compile(r"(?:SM|MM)[0-9a-fA-F]{32}")
@@ -85,7 +85,7 @@ class Twilio:
         """Return a GET for a message."""
         return Forward("GET", path, {"Accept": "application/json", "Accept-Encoding": "identity"})
 
-    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
+    def named(self, call: Call, upstream_key: str) -> Forward:
         """Return what to send; Twilio has no name by which it would recognise a repeat."""
         return call.forward
 
