@@ -119,6 +119,8 @@ class Gate:
             question.object_id = call.step_of
             question.absorbed_object_ids.extend(call.price.absorbed)
             question.refunded_object_id = call.price.refunded
+            if call.price.refunded or call.price.absorbed:
+                await self._outbox.catch_up(_SETTLE_S)
         verdict = await self._decisions.ask(question)
         if verdict.decision != pb.DECISION_ALLOW:
             raise refusals.denied(verdict, unpriced=unpriced)

@@ -103,6 +103,12 @@ class Outbox:
                 self._filled.clear()
                 self._idle.set()
 
+    async def catch_up(self, timeout_s: float) -> None:
+        """Deliver at once what waits, for a call that counts on it; at most so long."""
+        if self._settlements:
+            self._hurry.set()
+            await self.flush(timeout_s)
+
     async def flush(self, timeout_s: float) -> bool:
         """Wait until everything is delivered, at most so long; tell whether it is."""
         try:

@@ -228,6 +228,16 @@ def test_an_amount_that_was_asked_for_is_written_into_the_call(stack: Stack) -> 
     stack.settled(key, 3800)
 
 
+def test_a_refund_that_restores_may_follow_its_charge_at_once(stack: Stack) -> None:
+    """It waits until the charge is counted, so that there is something to give back."""
+    key = stack.key(refunds="REFUND_RULE_RESTORE")
+    agent = Agent(stack, key)
+    for _ in range(5):
+        charge = agent.post("/charges", amount=100, currency="usd", source="tok_visa")["id"]
+        agent.post("/refunds", charge=charge, amount=40)
+    stack.settled(key, 5 * 60)
+
+
 def test_the_legacy_refund_counts_what_it_refunds_and_not_the_charge(stack: Stack) -> None:
     """It answers with the charge, whose amount is not the refund's."""
     key = stack.key()
@@ -312,10 +322,12 @@ def test_files_go_up_and_come_down(stack: Stack) -> None:
     agent = stack.agent(stack.key(), "run")
     content = bytes(range(256)) * 400
     made = agent.post(
-        "/files", data={"purpose": "dispute_evidence"}, files={"file": ("proof.png", content, "image/png")}
+        "/files",
+        data={"purpose": "dispute_evidence"},
+        files={"file": ("/a/path/proof.png", content, "image/png")},
     )
     assert made.status_code == 200, made.text
-    assert made.json()["size"] == len(content)
+    assert (made.json()["size"], made.json()["filename"]) == (len(content), "proof.png")
     got = agent.get(f"/files/{made.json()['id']}/contents")
     assert got.content == content
 

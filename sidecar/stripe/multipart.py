@@ -101,9 +101,10 @@ def _name(part: Part) -> None:
         if 0 in part.content:
             raise malformed(part.name[:64], "A field must not have NUL characters.")
         return
-    part.filename = filename.decode("utf-8", "replace")
+    # SDKs send the whole path that the file was opened by.
+    part.filename = filename.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
     if not _FILENAME.fullmatch(part.filename):
-        raise malformed(part.name[:64], "A file name has at most 255 characters, and no quotes or slashes.")
+        raise malformed(part.name[:64], "A file needs a name of at most 255 characters, without quotes.")
     content_type = part.headers.setdefault("content-type", "application/octet-stream")
     if not _TOKEN.fullmatch(content_type):
         raise malformed(part.name[:64], "The content type of a file must be a plain one, such as image/png.")

@@ -300,7 +300,8 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     if not endpoint.answers:
         return Succeeded(object_id=object_id or call.step_of, counted_id=call.step_of)
     money = committed(body, endpoint.answers)
-    if endpoint.answers == "checkout.session" and body.get("status") == "open" and call.price is not None:
+    unpriced = call.moves_money and call.price is None
+    if endpoint.answers == "checkout.session" and body.get("status") == "open" and not unpriced:
         # It shows its smallest total; its customer may still choose more, which is what was held.
         money = None
     counted_id = call.step_of if call.step_of != object_id else ""

@@ -219,7 +219,7 @@ def _print_key(key: pb.VaultKey) -> None:
             ("expires", output.time_text(policy.expire_time) if policy.HasField("expire_time") else "never"),
             ("policy version", str(key.policy_version)),
             ("allow", "\n".join(policy.allow)),
-            ("caps", "\n".join(cap_text.text(cap) for cap in policy.caps) or "none: no money may move"),
+            ("caps", "\n".join(cap_text.text(cap) for cap in policy.caps) or _no_caps(policy)),
             ("budgets", ", ".join(policy.budgets)),
             ("currencies", ", ".join(policy.currencies)),
             ("unpriced", "\n".join(policy.unpriced)),
@@ -234,3 +234,9 @@ def _print_key(key: pb.VaultKey) -> None:
 
 def _state(key: pb.VaultKey) -> str:
     return output.enum_text(pb.VaultKeyState, key.state, "VAULT_KEY_STATE_")
+
+
+def _no_caps(policy: policy_pb2.Policy) -> str:
+    if policy.budgets:
+        return f"none of its own; it draws from {', '.join(policy.budgets)}"
+    return "none: no money may move"
