@@ -215,6 +215,9 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
     file.write_text(json.dumps(policy))
     copied = spendgate("keys", "create", "copy", "--policy-file", str(file), "--json").json
     assert copied["vaultKey"]["policy"] == policy
+    file.write_text(json.dumps(copied["vaultKey"]))
+    again = spendgate("keys", "create", "again", "--policy-file", str(file), "--json").json
+    assert again["vaultKey"]["policy"] == policy, "the policy inside a key, as keys show prints it"
 
     lasting = spendgate(
         "keys", "create", "soon", "--allow", "GET /v1/*", "--expires-in", "30d", "--json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -241,14 +242,19 @@ def parse_caps(caps: Sequence[str]) -> list[policy_pb2.Cap]:
 
 
 def read_policy(path: Path) -> policy_pb2.Policy:
-    """Return the policy in a file of proto JSON; raises `UsageWrong`, also for fields nobody knows."""
+    """Return the policy in a file of proto JSON, also inside a vault key as `keys show --json` prints it.
+
+    Raises `UsageWrong`, also for fields nobody knows.
+    """
     try:
-        return json_format.Parse(path.read_text(encoding="utf-8"), policy_pb2.Policy())
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        within = stored.get("policy", stored) if isinstance(stored, dict) else stored
+        return json_format.Parse(json.dumps(within), policy_pb2.Policy())
     except OSError as error:
         raise UsageWrong(f"the policy file {path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageWrong(f"the policy file {path} is not UTF-8") from None
-    except json_format.ParseError as error:
+    except (json.JSONDecodeError, json_format.ParseError) as error:
         problem = " ".join(str(error).split())
         raise UsageWrong(f"the policy file {path} is not the JSON of a policy: {problem}") from None
 
