@@ -59,9 +59,13 @@ def test_a_trial_does_not_lower_what_was_held_for_the_period_after_it() -> None:
     invoice = {"id": "in_1", "object": "invoice", "status": "paid", "amount_paid": 0, "currency": "usd"}
     body = {"id": "sub_1", "object": "subscription", "status": "trialing", "latest_invoice": invoice}
     trial = succeeded("POST /v1/subscriptions", form, body)
-    assert (trial.money, trial.counted_id) == (None, "in_1")
-    active = succeeded("POST /v1/subscriptions", form, {**body, "status": "active"})
-    assert active.money == Money(0, "USD")
+    assert trial.money is None
+    assert trial.counted_id.startswith("sub_1/"), "reading the paid invoice of nothing lowers nothing"
+    part = succeeded("POST /v1/subscriptions", form, {**body, "status": "active"})
+    assert (part.money, part.counted_id[:6]) == (None, "sub_1/"), "a later billing cycle bills all of it"
+    whole = {**body, "status": "active", "latest_invoice": {**invoice, "amount_paid": 1550}}
+    billed = succeeded("POST /v1/subscriptions", form, whole)
+    assert (billed.money, billed.counted_id) == (Money(1550, "USD"), "in_1")
 
 
 def test_a_session_for_setup_has_no_currency_and_commits_nothing() -> None:

@@ -301,7 +301,7 @@ def test_the_version_is_under_the_policys_control(stack: Stack) -> None:
     """A rule on Stripe-Version refuses a call that is read by another version."""
     rule = {"parameter": "Stripe-Version", "one_of": ["2026-10-28.endive"]}
     key = stack.key(parameter_rules=[rule])
-    old = stack.agent(key, "run", **{"Stripe-Version": "2014-01-31"}).post("/charges", data=CHARGE)
+    old = stack.agent(key, "run", **{"Stripe-Version": "2023-10-16"}).post("/charges", data=CHARGE)
     assert (old.status_code, old.json()["error"]["code"]) == (403, "parameter_not_allowed")
     new = stack.agent(key, "run", **{"Stripe-Version": "2026-10-28.endive"}).post("/charges", data=CHARGE)
     assert new.status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -10,6 +11,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from policy_server.core.errors import SpendgateError, StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 VERSION_MIN = (6, 2)
 
@@ -98,3 +101,9 @@ def connect_watcher(url: str) -> redis.asyncio.Redis:
         protocol=2,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def store_unavailable(error: Exception) -> StoreUnavailable:
+    """Return what callers are told of a failure; addresses and paths of Redis stay in the log."""
+    log.info("the counter store did not answer: %s: %s", type(error).__name__, error)
+    return StoreUnavailable(f"the counter store did not answer ({type(error).__name__})")

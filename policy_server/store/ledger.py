@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from redis.exceptions import RedisError
 
 from policy_server.core.effects import vault_key_id_of
-from policy_server.core.errors import HoldClosed, HoldNotFound, SpendgateError, StoreUnavailable
+from policy_server.core.errors import HoldClosed, HoldNotFound, SpendgateError
 from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, Stale
 from policy_server.core.types import (
     Amount,
@@ -23,6 +23,7 @@ from policy_server.core.types import (
     SettleResult,
 )
 from policy_server.core.window import Window
+from policy_server.store.connection import store_unavailable
 from policy_server.store.keys import AccountKeys
 from policy_server.store.scripts import Run, run_all, script
 
@@ -104,7 +105,7 @@ class RedisLedger:
                     pipeline.hmget(_counter(names, counted, vault_key_id, run_id), ["settled", "held"])
                 pairs = await pipeline.execute()
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"the counter store did not answer: {error}") from None
+            raise store_unavailable(error) from None
         return [(int(settled or 0), int(held or 0)) for settled, held in pairs]
 
     async def expire_holds(self, account: str, limit: int) -> int:

@@ -10,9 +10,10 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from policy_server.core.errors import NameTaken, SpendgateError, StoreUnavailable, VersionConflict
+from policy_server.core.errors import NameTaken, SpendgateError, VersionConflict
 from policy_server.core.policy import Policy, cap_from_dict
 from policy_server.core.ports import AccountRecord, KeyRecord
+from policy_server.store.connection import store_unavailable
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
 from policy_server.store.scripts import Run, run_all, script
 
@@ -163,9 +164,7 @@ class RedisRegistry:
         try:
             return await reply
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(
-                f"the counter store did not answer: {type(error).__name__}: {error}"
-            ) from None
+            raise store_unavailable(error) from None
 
 
 def _key_record(key_id: str, account: str, fields: Mapping[str, str]) -> KeyRecord:

@@ -15,8 +15,8 @@ import hiredis
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from policy_server.core.errors import SpendgateError, StoreUnavailable
-from policy_server.store.connection import STORE_TIMEOUT_S
+from policy_server.core.errors import SpendgateError
+from policy_server.store.connection import STORE_TIMEOUT_S, store_unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ async def run_all(
         try:
             await client.script_load(which.source)
         except RedisError as error:
-            return [_unavailable(error)] * len(runs)
+            return [store_unavailable(error)] * len(runs)
         again = await _send(client, which, [runs[index] for index in forgotten])
         for index, reply in zip(forgotten, again, strict=True):
             replies[index] = reply
-    return [_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
+    return [store_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
 
 async def _send(client: redis.asyncio.Redis, which: Script, runs: Sequence[Run]) -> list[Any]:
@@ -95,7 +95,3 @@ async def _reply(connection: redis.asyncio.Connection) -> Any:
         return await connection.read_response(timeout=math.inf)
     except ResponseError as error:
         return error
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"the counter store did not answer: {type(error).__name__}: {error}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sidecar.stripe import sums
+from sidecar.stripe import sums, understood
 from sidecar.stripe.plain_endpoints import PLAIN
 from sidecar.stripe.rules import (
     Asked,
@@ -127,16 +127,20 @@ _FREE_FOR_SUBSCRIPTIONS = frozenset(
         "trial_settings",
     }
 )
-_OLD_CUSTOMER = frozenset({"account_balance", "plan", "quantity", "subscriptions", "trial_end"})
+_OLD_CUSTOMER = frozenset(
+    {"account_balance", "cash_balance", "plan", "quantity", "subscriptions", "trial_end"}
+)
 """Parameters of old API versions, by which a customer could be billed."""
 
 _NEW_SUBSCRIPTION = Computed(
     sums.price_subscription,
-    "all `items` and `add_invoice_items`, for one period in full, and the customer's pending invoice items",
+    "all `items` and `add_invoice_items`, for one period in full, and what the customer owes besides",
+    understood.SUBSCRIPTION,
 )
 _CHANGED_SUBSCRIPTION = Computed(
     sums.price_subscription_change,
-    "one period of the subscription as it will be, in full, and `add_invoice_items`",
+    "one period of the subscription as it will be, in full, and what the customer owes besides",
+    understood.SUBSCRIPTION_CHANGE,
     harmless=_FREE_FOR_SUBSCRIPTIONS,
 )
 # Resuming bills, whatever it is given.
@@ -187,15 +191,15 @@ MONEY = (
     _in("POST /v1/test_helpers/customers/{customer}/fund_cash_balance", Named(), apart=True),
     _hold("POST /v1/sources", Named(optional=True), "amount", note="deprecated"),
     # Invoices.
-    _in("POST /v1/invoiceitems", Computed(sums.price_invoice_item, "`amount`, or price times quantity; with `invoice` on top of that draft"), "invoiceitem"),
-    _in("POST /v1/invoiceitems/{invoiceitem}", Computed(sums.price_invoice_item, "`amount`, or price times quantity"), "invoiceitem", step=True),
-    _deletes("DELETE /v1/invoiceitems/{invoiceitem}"),
-    _in("POST /v1/invoices", Computed(sums.price_invoice, "the customer's pending items, where they are included"), "invoice"),
-    _in(f"{_INVOICE}/add_lines", Computed(sums.price_invoice_lines, f"{_DUE} and all `lines`"), "invoice", step=True),
-    _in(f"{_INVOICE}/update_lines", Computed(sums.price_invoice_lines, f"{_DUE} and all `lines`"), "invoice", step=True),
-    _undo(f"{_INVOICE}/remove_lines", "invoice"),
-    _in(f"{_INVOICE}/lines/{{line}}", NotPriced("use update_lines, which is priced", when=("amount", "price_data", "pricing", "quantity", "tax_rates", "tax_amounts")), apart=True),
-    _in(_INVOICE, NotPriced("what it adds is only known afterwards", when=("shipping_cost", "default_tax_rates", "automatic_tax", "tax_percent")), apart=True),
+    _in("POST /v1/invoiceitems", Computed(sums.price_invoice_item, "`amount`, or price times quantity", understood.INVOICE_ITEM), "invoiceitem", note="its invoice takes over what is counted for it"),
+    _in("POST /v1/invoiceitems/{invoiceitem}", Computed(sums.price_invoice_item, "`amount`, or price times quantity", understood.INVOICE_ITEM_CHANGE), "invoiceitem", step=True),
+    _row("DELETE /v1/invoiceitems/{invoiceitem}", Direction.NONE, Computed(sums.price_deleted_item, "what was counted is given back; not priced when it gave credit"), "deleted", step=True),
+    _in("POST /v1/invoices", Computed(sums.price_invoice, "the customer's pending items, where they are included", understood.INVOICE), "invoice"),
+    _in(f"{_INVOICE}/add_lines", NotPriced("what a draft comes to is not certain while lines change; make invoice items, which are priced"), "invoice", step=True),
+    _in(f"{_INVOICE}/update_lines", NotPriced("what a draft comes to is not certain while lines change; make invoice items, which are priced"), "invoice", step=True),
+    _in(f"{_INVOICE}/remove_lines", NotPriced("without a line of credit more is due, and what is unassigned is billed later"), "invoice", step=True),
+    _in(f"{_INVOICE}/lines/{{line}}", NotPriced("change the invoice item, which is priced", harmless=frozenset({"metadata", "description", "expand", "period", "Stripe-Version"})), apart=True),
+    _in(_INVOICE, NotPriced("what it adds is only known afterwards", harmless=understood.INVOICE_HARMLESS), apart=True),
     _in(f"{_INVOICE}/finalize", Asked(_GET_INVOICE, whole("amount_due"), _DUE, amount="", items=True), "invoice", step=True),
     _in(f"{_INVOICE}/pay", Asked(_GET_INVOICE, whole("amount_due"), _DUE, amount="", items=True, unless=_PAID_ELSEWHERE), "invoice", step=True),
     _in(f"{_INVOICE}/send", Asked(_GET_INVOICE, whole("amount_due"), _DUE, amount="", items=True), "invoice", step=True),
@@ -203,7 +207,7 @@ MONEY = (
     _undo(f"{_INVOICE}/void", "invoice"),
     _deletes("DELETE /v1/invoices/{invoice}"),
     _out("POST /v1/credit_notes", Computed(sums.price_credit_note, "`amount`, else its parts, else all of the invoice"), "amount"),
-    _undo("POST /v1/credit_notes/{credit_note}/void", "amount"),
+    _in("POST /v1/credit_notes/{credit_note}/void", NotPriced("its invoice is due again"), apart=True),
     # Subscriptions: what is counted is one period; later ones are billed without another call.
     _in("POST /v1/subscriptions", _NEW_SUBSCRIPTION, "subscription"),
     _in(f"POST {_SUBSCRIPTION}", _CHANGED_SUBSCRIPTION, apart=True),
@@ -212,10 +216,10 @@ MONEY = (
     _in(f"POST {_SUBSCRIPTION}/resume", _RESUMED_SUBSCRIPTION, apart=True),
     _in(f"POST {_SUBSCRIPTION}/pause", NotPriced("it may bill now", when=("invoicing_behavior", "bill_for")), apart=True),
     _in("POST /v1/customers/{customer}/subscriptions", _NEW_SUBSCRIPTION, "subscription", note="legacy"),
-    _in("POST /v1/customers/{customer}/subscriptions/{subscription}", _CHANGED_SUBSCRIPTION, apart=True, note="legacy"),
+    _in("POST /v1/customers/{customer}/subscriptions/{subscription}", NotPriced("use POST /v1/subscriptions/{subscription}, which is priced"), apart=True, note="legacy"),
     _in("DELETE /v1/customers/{customer}/subscriptions/{subscription}", NotPriced("usage and prorations are billed at once", when=_BILLED_NOW), apart=True, note="legacy"),
-    _in("POST /v1/subscription_items", Computed(sums.price_subscription_item, "one period of the item, in full"), apart=True),
-    _in("POST /v1/subscription_items/{item}", Computed(sums.price_subscription_item, "one period of the item, in full", harmless=frozenset({"metadata", "expand", "off_session", "payment_behavior"})), apart=True),
+    _in("POST /v1/subscription_items", Computed(sums.price_subscription_item, "one period of the item, in full, and what the customer owes besides", understood.SUBSCRIPTION_ITEM), apart=True),
+    _in("POST /v1/subscription_items/{item}", Computed(sums.price_subscription_item, "one period of the item, in full, and what the customer owes besides", understood.SUBSCRIPTION_ITEM, harmless=frozenset({"metadata", "expand", "off_session", "payment_behavior"})), apart=True),
     _in("DELETE /v1/subscription_items/{item}", NotPriced("prorations are settled at once", when=("proration_behavior",)), apart=True),
     _in("POST /v1/subscription_items/{item}/usage_records", NotPriced("usage is billed later"), apart=True, note="legacy"),
     _in("POST /v1/subscription_schedules", NotPriced("its phases are billed later"), apart=True),
@@ -225,13 +229,15 @@ MONEY = (
     _out("POST /v1/billing/meter_event_adjustments", NotPriced("usage is taken off what is billed later"), apart=True),
     _out("POST /v1/billing/credit_grants", Named("amount[monetary][value]", "amount[monetary][currency]"), "credit_grant"),
     # Checkout, payment links, quotes: somebody else pays, without another call.
-    _in("POST /v1/checkout/sessions", Computed(sums.price_session, "all `line_items` at their highest quantity, and the dearest shipping", unless=("mode", "setup")), "checkout.session"),
-    _in("POST /v1/checkout/sessions/{session}", Computed(sums.price_session, "all `line_items`, and the dearest shipping", harmless=frozenset({"metadata", "expand", "collected_information"})), "checkout.session", step=True),
+    _in("POST /v1/prices/{price}", NotPriced("open links and sessions may take its new amounts", when=("currency_options",)), apart=True),
+    _in("POST /v1/shipping_rates/{shipping_rate_token}", NotPriced("open links and sessions may take its new amounts", when=("fixed_amount",)), apart=True),
+    _in("POST /v1/checkout/sessions", Computed(sums.price_session, "all `line_items` at their highest quantity, and the dearest shipping", understood.SESSION, unless=("mode", "setup")), "checkout.session"),
+    _in("POST /v1/checkout/sessions/{session}", NotPriced("what its customer may choose is not certain while it changes; make a new one", harmless=frozenset({"metadata", "expand", "collected_information", "Stripe-Version"})), "checkout.session", step=True),
     _in("POST /v1/checkout/sessions/{session}/approve", Asked("/v1/checkout/sessions/{}", whole("amount_total"), "the session's `amount_total`"), "checkout.session", step=True, note="preview"),
     _undo("POST /v1/checkout/sessions/{session}/expire", "checkout.session"),
-    _in("POST /v1/payment_links", Computed(sums.price_payment_link, "all lines, times `restrictions[completed_sessions][limit]`")),
-    _in("POST /v1/payment_links/{payment_link}", NotPriced("a changed link can be paid any number of times; make a new one", when=("line_items", "restrictions", "shipping_options", "automatic_tax", "active")), apart=True),
-    _in("POST /v1/quotes/{quote}/accept", Computed(sums.price_quote, "the quote's `amount_total`"), apart=True),
+    _in("POST /v1/payment_links", Computed(sums.price_payment_link, "all lines, times `restrictions[completed_sessions][limit]`", understood.LINK)),
+    _in("POST /v1/payment_links/{payment_link}", NotPriced("a changed link can be paid any number of times; make a new one", harmless=frozenset({"metadata", "expand", "custom_text", "after_completion", "inactive_message", "Stripe-Version"})), apart=True),
+    _in("POST /v1/quotes/{quote}/accept", Computed(sums.price_quote, "the quote's `amount_total`, and what the customer owes besides"), apart=True),
     _in("POST /v1/orders", NotPriced("orders are not served any more"), apart=True, note="legacy"),
     _in("POST /v1/orders/{order}/submit", NotPriced("orders are not served any more"), apart=True, note="legacy"),
     _in("POST /v1/orders/{order}/pay", NotPriced("orders are not served any more"), apart=True, note="legacy"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 
 from sidecar.refusals import Refused, malformed
@@ -13,6 +13,7 @@ _SIGNED = re.compile(r"0|-?[1-9][0-9]{0,11}")
 _DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
+_NUMBER = re.compile(r"\[[0-9]*\]")
 _ELEMENT = re.compile(r"\[([0-9]{1,4})\](.*)")
 
 
@@ -39,9 +40,22 @@ class Given:
         """The outermost names that are given."""
         return {key.partition("[")[0] for key in self._named}
 
-    def is_true(self, name: str) -> bool:
-        """Tell whether a switch is on."""
-        return self._named.get(name) == "true"
+    def unknown(self, understood: Collection[str]) -> str:
+        """Return a parameter that is neither in ``understood`` nor inside one that is, if there is one.
+
+        The elements of a list are one parameter there, such as ``items[][price]``.
+        """
+        for key in self._named:
+            name = _NUMBER.sub("[]", key)
+            while name not in understood:
+                name, bracket, _ = name.rpartition("[")
+                if not bracket:
+                    return key
+        return ""
+
+    def is_on(self, name: str) -> bool:
+        """Tell whether a switch is on: given as anything but false."""
+        return self._named.get(name, "false") != "false"
 
     def integer(self, name: str, *, signed: bool = False, zero: bool = False) -> int | None:
         """Return an amount in minor units or a count, at most 12 digits; None when it is not given."""

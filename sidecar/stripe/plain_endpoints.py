@@ -202,7 +202,7 @@ PLAIN = """
 /v1/plans/{plan} GET POST DELETE
 /v1/prices GET POST
 /v1/prices/search GET
-/v1/prices/{price} GET POST
+/v1/prices/{price} GET
 /v1/product_catalog/trial_offers GET POST
 /v1/product_catalog/trial_offers/{trial_offer} GET POST
 /v1/products GET POST
@@ -242,7 +242,7 @@ PLAIN = """
 /v1/setup_intents/{intent}/confirm POST
 /v1/setup_intents/{intent}/verify_microdeposits POST
 /v1/shipping_rates GET POST
-/v1/shipping_rates/{shipping_rate_token} GET POST
+/v1/shipping_rates/{shipping_rate_token} GET
 /v1/sigma/scheduled_query_runs GET
 /v1/sigma/scheduled_query_runs/{scheduled_query_run} GET
 /v1/sources/{source} GET POST

@@ -175,6 +175,8 @@ class Computed:
 
     compute: Compute
     says: str
+    understood: frozenset[str] = frozenset()
+    """The parameters that pricing knows; with any other the call is not priced. Empty means all."""
     harmless: frozenset[str] = frozenset()
     """A call that gives nothing but these parameters moves no money; empty means that every call may."""
     unless: tuple[str, str] = ("", "")
@@ -191,7 +193,10 @@ class Computed:
         """Nothing is known before Stripe is asked."""
 
     async def ask(self, given: Given, object_id: str, fetch: Fetch) -> Price | None:
-        """Ask for every price and add up."""
+        """Ask for every price and add up; `Unpriced` with a parameter that pricing does not know."""
+        unknown = given.unknown(self.understood) if self.understood else ""
+        if unknown:
+            raise Unpriced(f"what the parameter {unknown} adds is not known")
         return await self.compute(given, object_id, fetch)
 
 
@@ -202,6 +207,8 @@ class NotPriced:
     why: str
     when: tuple[str, ...] = ()
     """Without any of these parameters, the call moves nothing; empty means that every call may."""
+    harmless: frozenset[str] = frozenset()
+    """A call that gives nothing but these parameters moves nothing; empty means that every call may."""
 
     @property
     def says(self) -> str:
@@ -211,6 +218,8 @@ class NotPriced:
 
     def moves(self, given: Given) -> bool:
         """Tell whether anything is given that could move money."""
+        if self.harmless:
+            return bool(given.unknown(self.harmless))
         return not self.when or any(name in given for name in self.when)
 
     def read(self, given: Given) -> None:

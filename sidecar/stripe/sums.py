@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal
 
-from sidecar.refusals import Refused
-from sidecar.stripe.asking import Object, currency_of, fetched, item_ids, readable
+from sidecar.refusals import Refused, malformed
+from sidecar.stripe.asking import Object, currency_of, fetched, readable
 from sidecar.stripe.given import Given
 from sidecar.vendor import Fetch, Money, Price, Unpriced
 
 _QUANTITY_MAX = 99
 """Stripe's own limit on an adjustable quantity that names none."""
+
+_PRICES = ("price", "pricing", "price_data", "unit_amount_decimal")
 
 _TAXES = ("tax_rates", "default_tax_rates", "tax_percent")
 """The last is of old versions of the API."""
@@ -21,7 +23,7 @@ async def price_session(given: Given, object_id: str, fetch: Fetch) -> Price:
     _refuse_taxes(given)
     if object_id and "line_items" not in given:
         raise Unpriced("what its customer may still choose is only known when line_items are given again")
-    lines = await _sum(given, ("line_items", "optional_items"), fetch)
+    lines = await _sum(given, ("line_items",), fetch)
     shipping = [await _shipping(option, fetch) for option in given.elements("shipping_options")]
     return Price(_added([lines, *_dearest(shipping)]))
 
@@ -40,28 +42,21 @@ async def price_payment_link(given: Given, object_id: str, fetch: Fetch) -> Pric
 async def price_quote(given: Given, object_id: str, fetch: Fetch) -> Price:
     """Price an accepted quote: what is billed at once, and the first period of what is not."""
     quote = await fetched(fetch, f"/v1/quotes/{object_id}")
-    return Price(
-        readable(
-            lambda: Money(
-                max(int(quote["amount_total"]), int(quote["computed"]["upfront"]["amount_total"])),
-                currency_of(quote),
-            )
+    billed = readable(
+        lambda: Money(
+            max(int(quote["amount_total"]), int(quote["computed"]["upfront"]["amount_total"])),
+            currency_of(quote),
         )
     )
+    return await _with_debts(billed, _id_of(quote.get("customer")), fetch)
 
 
 async def price_invoice_item(given: Given, object_id: str, fetch: Fetch) -> Price | None:
-    """Price an item for an invoice: on top of a draft that it names, else by itself."""
+    """Price an item for an invoice; the invoice then takes over what is counted for it."""
     _refuse_taxes(given)
     if object_id:
         return await _changed_invoice_item(given, object_id, fetch)
-    line = await _line(given, None, fetch)
-    draft = given.object_id("invoice")
-    if not draft:
-        return Price(line)
-    invoice = await fetched(fetch, f"/v1/invoices/{draft}")
-    due = readable(lambda: Money(int(invoice["amount_due"]), currency_of(invoice)))
-    return Price(_added([due, line]), object_id=draft)
+    return Price(await _line(given, given.currency() if given.get("currency") else None, fetch))
 
 
 async def _changed_invoice_item(given: Given, object_id: str, fetch: Fetch) -> Price | None:
@@ -69,6 +64,8 @@ async def _changed_invoice_item(given: Given, object_id: str, fetch: Fetch) -> P
     if not given.names - {"metadata", "description", "expand", "discountable", "period"}:
         return None
     item = await fetched(fetch, f"/v1/invoiceitems/{object_id}")
+    if readable(lambda: int(item["amount"])) < 0:
+        raise Unpriced("an item that gave credit may give less")
     currency = readable(lambda: currency_of(item))
     if "amount" in given or _has_price(given):
         return Price(await _line(given, currency, fetch, quantity=readable(lambda: _quantity_of(item))))
@@ -86,9 +83,10 @@ def _quantity_of(item: Object) -> int:
 async def price_invoice(given: Given, object_id: str, fetch: Fetch) -> Price | None:
     """Price a new invoice: the items of the customer that wait for it."""
     _refuse_taxes(given)
-    if "shipping_cost" in given or "from_invoice" in given:
-        raise Unpriced("shipping costs and revisions are only known once the invoice is made")
-    if given.get("pending_invoice_items_behavior") != "include":
+    behavior = given.get("pending_invoice_items_behavior")
+    if behavior not in {"", "include", "exclude"}:
+        raise Unpriced(f"what pending_invoice_items_behavior={behavior} includes is not known")
+    if behavior != "include":
         return None
     customer = given.object_id("customer")
     if not customer:
@@ -98,25 +96,22 @@ async def price_invoice(given: Given, object_id: str, fetch: Fetch) -> Price | N
     return Price(money, absorbed=ids) if money else None
 
 
-async def price_invoice_lines(given: Given, object_id: str, fetch: Fetch) -> Price:
-    """Price new lines on a draft invoice: what it had, and all of theirs."""
-    invoice = await fetched(fetch, f"/v1/invoices/{object_id}")
-    due = readable(lambda: Money(max(0, int(invoice["amount_due"])), currency_of(invoice)))
-    lines = [await _line(line, due.currency, fetch) for line in given.elements("lines")]
-    return Price(_added([due, *lines]), absorbed=item_ids(invoice))
+async def price_deleted_item(given: Given, object_id: str, fetch: Fetch) -> Price:
+    """Price the deletion of an invoice item: nothing, unless the item gave credit."""
+    item = await fetched(fetch, f"/v1/invoiceitems/{object_id}")
+    if readable(lambda: int(item["amount"])) < 0:
+        raise Unpriced("without the item's credit more is due")
+    return Price(Money(0, readable(lambda: currency_of(item))))
 
 
 async def price_subscription(given: Given, object_id: str, fetch: Fetch) -> Price:
     """Price a subscription: its first period in full, what is billed with it, what waits for an invoice."""
     _refuse_taxes(given)
-    if "backdate_start_date" in given:
-        raise Unpriced("a start in the past is billed for the time since then")
     billed = await _sum(given, ("items", "add_invoice_items"), fetch)
     customer = given.object_id("customer") or object_id
     if not customer:
         raise given.missing("customer")
-    pending, ids = await _pending_items(customer, billed.currency, fetch)
-    return Price(_added([billed, pending]) if pending else billed, absorbed=ids)
+    return await _with_debts(billed, customer, fetch)
 
 
 async def price_subscription_change(given: Given, object_id: str, fetch: Fetch) -> Price:
@@ -128,19 +123,39 @@ async def price_subscription_change(given: Given, object_id: str, fetch: Fetch) 
     moneys = [Money(0, currency)]
     for change in given.elements("items"):
         item = now.pop(change.object_id("id"), None) if change.get("id") else None
-        if not change.is_true("deleted"):
+        if not change.is_on("deleted"):
             moneys.append(await _changed_item(change, item, currency, fetch))
-    moneys += readable(lambda: [_item_money(item) for item in now.values()])
+    moneys += [await _item_money(item, currency, fetch) for item in now.values()]
     moneys += [await _line(line, currency, fetch) for line in given.elements("add_invoice_items")]
-    return Price(_added(moneys))
+    return await _with_debts(_added(moneys), _id_of(subscription.get("customer")), fetch)
 
 
 async def price_subscription_item(given: Given, object_id: str, fetch: Fetch) -> Price:
     """Price a new or changed item of a subscription: one period of it in full."""
     _refuse_taxes(given)
     item = await fetched(fetch, f"/v1/subscription_items/{object_id}") if object_id else None
-    currency = readable(lambda: currency_of(item["price"])) if item else None
-    return Price(await _changed_item(given, item, currency, fetch))
+    subscription_id = item.get("subscription") if item else given.object_id("subscription")
+    if not isinstance(subscription_id, str) or not subscription_id:
+        raise given.missing("subscription")
+    subscription = await fetched(fetch, f"/v1/subscriptions/{subscription_id}")
+    currency = readable(lambda: currency_of(subscription))
+    billed = await _changed_item(given, item, currency, fetch)
+    return await _with_debts(billed, _id_of(subscription.get("customer")), fetch)
+
+
+async def _with_debts(billed: Money, customer: str, fetch: Fetch) -> Price:
+    """Add what an invoice of the customer collects besides: items that wait for one, and a balance owed."""
+    pending, ids = await _pending_items(customer, billed.currency, fetch)
+    person = await fetched(fetch, f"/v1/customers/{customer}")
+    owed = readable(lambda: max(0, int(person.get("balance") or 0)))
+    total = billed.minor_units + owed + (pending.minor_units if pending else 0)
+    return Price(Money(total, billed.currency), absorbed=ids)
+
+
+def _id_of(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise Unpriced("whose it is can't be told")
+    return value
 
 
 async def price_credit_note(given: Given, object_id: str, fetch: Fetch) -> Price:
@@ -204,15 +219,19 @@ async def _line(line: Given, currency: str | None, fetch: Fetch, *, quantity: in
     """
     _refuse_taxes(line)
     amount = line.integer("amount", signed=True)
+    if amount is not None and _has_price(line):
+        raise malformed("", f"Give an amount or one of {', '.join(_PRICES)}, not both.")
     if amount is not None:
         named = line.currency() if line.get("currency") or currency is None else currency
         return Money(max(0, amount), named)
+    if amount is None and sum(name in line for name in _PRICES) > 1:
+        raise malformed("", f"Give one of {', '.join(_PRICES)}, not several.")
     quantity = _quantity(line, quantity)
     if "price_data" in line:
         return Money(
             _ceil(_given_unit(line, "price_data[") * quantity), line.currency("price_data[currency]")
         )
-    price_id = next(filter(None, map(line.object_id, ("price", "pricing[price]", "plan"))), "")
+    price_id = line.object_id("price") or line.object_id("pricing[price]")
     if price_id:
         return await _catalog(price_id, quantity, currency, fetch)
     if "unit_amount_decimal" in line:
@@ -221,12 +240,12 @@ async def _line(line: Given, currency: str | None, fetch: Fetch, *, quantity: in
 
 
 def _has_price(given: Given) -> bool:
-    return any(name in given for name in ("price_data", "price", "pricing", "unit_amount_decimal"))
+    return any(name in given for name in _PRICES)
 
 
 def _quantity(line: Given, otherwise: int) -> int:
     quantity = line.integer("quantity", zero=True)
-    if line.is_true("adjustable_quantity[enabled]"):
+    if line.is_on("adjustable_quantity[enabled]"):
         return max(quantity or 1, line.integer("adjustable_quantity[maximum]") or _QUANTITY_MAX)
     if "quantity_decimal" in line:
         return _ceil(line.decimal("quantity_decimal") or Decimal(0))
@@ -260,7 +279,7 @@ def _times(price: Object, quantity: int, currency: str | None) -> Money:
     if custom:
         if not custom.get("maximum"):
             raise Unpriced(f"whoever pays the price {price['id']} chooses the amount")
-        return Money(int(custom["maximum"]), currency or currency_of(price))
+        return Money(int(custom["maximum"]) * max(1, quantity), currency or currency_of(price))
     exact = where.get("unit_amount_decimal")
     unit = Decimal(str(exact if exact is not None else where["unit_amount"]))
     transform = price.get("transform_quantity")
@@ -269,20 +288,21 @@ def _times(price: Object, quantity: int, currency: str | None) -> Money:
     return Money(_ceil(unit * quantity), currency or currency_of(price))
 
 
-def _item_money(item: Object) -> Money:
-    return _times(item["price"], int(item.get("quantity") or 0), None)
+async def _item_money(item: Object, currency: str, fetch: Fetch, quantity: int | None = None) -> Money:
+    """Price an item that a subscription has, in the subscription's currency."""
+    count = readable(lambda: int(item.get("quantity") or 0)) if quantity is None else quantity
+    if readable(lambda: currency_of(item["price"])) == currency:
+        return readable(lambda: _times(item["price"], count, None))
+    return await _catalog(readable(lambda: str(item["price"]["id"])), count, currency, fetch)
 
 
-async def _changed_item(change: Given, item: Object | None, currency: str | None, fetch: Fetch) -> Money:
+async def _changed_item(change: Given, item: Object | None, currency: str, fetch: Fetch) -> Money:
     if item is None or _has_price(change):
         if item is not None and "quantity" not in change:
             raise Unpriced("a new price for an item needs its quantity too")
         return await _line(change, currency, fetch)
-    quantity = change.integer("quantity", zero=True)
     _refuse_taxes(change)
-    return readable(
-        lambda: _times(item["price"], int(item.get("quantity") or 0) if quantity is None else quantity, None)
-    )
+    return await _item_money(item, currency, fetch, change.integer("quantity", zero=True))
 
 
 async def _shipping(option: Given, fetch: Fetch) -> Money:
@@ -299,7 +319,7 @@ def _dearest(moneys: list[Money]) -> list[Money]:
 
 
 def _refuse_taxes(given: Given) -> None:
-    if given.is_true("automatic_tax[enabled]") or any(name in given for name in _TAXES):
+    if given.is_on("automatic_tax[enabled]") or any(name in given for name in _TAXES):
         raise Unpriced("Stripe adds taxes to the prices")
 
 

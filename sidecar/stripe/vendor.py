@@ -46,7 +46,13 @@ _VERSION_SHOWN = "Stripe-Version"
 """The name by which the policy sees a request's version; no parameter can be called so."""
 
 _VERSION = "2026-10-28.endive"
-"""The API version that pricing reads objects by."""
+"""The API version that pricing reads objects by, and that a call is sent by which names none."""
+
+_VERSION_MIN = "2022-11-15"
+"""Before, parameters had other meanings, such as an amount in a cart's lines."""
+
+_VERSION_SHAPE = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[a-z_]{1,32})?")
+_AMOUNT_MAX = 999_999_999_999
 
 
 _OBJECT_PATHS = {
@@ -116,7 +122,12 @@ class Stripe:
         endpoint = _endpoint(call)
         if endpoint.rule is None:
             return None
-        return await endpoint.rule.ask(_given(call.parameters), _object_in(call), fetch)
+        price = await endpoint.rule.ask(_given(call.parameters), _object_in(call), fetch)
+        if price is not None and price.money.minor_units > _AMOUNT_MAX:
+            raise malformed(
+                "", f"The call comes to more than {_AMOUNT_MAX}, which no amount at Stripe can be."
+            )
+        return price
 
     def lookup(self, call: Call, path: str) -> Forward:
         """Return a GET for the account that the call acts for, read by the version that the table knows."""
@@ -147,7 +158,10 @@ class Stripe:
             # says nothing of the first try. A decline under the key is that try.
             return Unclear()
         intent = error.get("payment_intent") if isinstance(error, Mapping) else None
-        if isinstance(intent, Mapping) and isinstance(intent.get("id"), str):
+        leaves_intent = (
+            _endpoint(call).answers == "payment_intent"
+        )  # an invoice's is counted with the invoice
+        if leaves_intent and isinstance(intent, Mapping) and isinstance(intent.get("id"), str):
             # A declined intent lives on, and its client secret can still pay it.
             return Failed(committed(intent, "payment_intent"), intent["id"])
         return Failed()
@@ -158,6 +172,12 @@ class Stripe:
             return ()
         body = _json(answer)
         kind = str(body.get("object"))
+        if (
+            kind == "checkout.session"
+            and body.get("mode") == "subscription"
+            and body.get("status") != "expired"
+        ):
+            return ()  # what it bills next comes without another call
         money = committed(body, kind) if kind in SEEN and is_final(body) else None
         return (Seen(str(body.get("id", "")), money),) if money else ()
 
@@ -208,6 +228,16 @@ def _check(request: Request) -> None:
         raise malformed("", "Send the body as it is, without Content-Encoding.", status=415)
     if request.method not in {"GET", "POST", "DELETE"}:
         raise malformed("", f"The method {request.method} is not one of GET, POST, DELETE.", status=405)
+    _check_version(request)
+
+
+def _check_version(request: Request) -> None:
+    """Refuse versions of the API whose parameters mean other things than pricing reads."""
+    if len(request.headers.get(b"stripe-version", ())) > 1:
+        raise malformed("", "Send one Stripe-Version header, not several.")
+    version = request.header(b"stripe-version")
+    if version and (not _VERSION_SHAPE.fullmatch(version) or version < _VERSION_MIN):
+        raise malformed("", f"Stripe-Version must be {_VERSION_MIN} or later, such as {_VERSION}.")
 
 
 def _account(request: Request) -> str:
@@ -294,9 +324,7 @@ def _success(call: Call, answer: Answer) -> Succeeded:
         money = Money(0, call.price.money.currency) if call.price and body.get("deleted") is True else None
         return Succeeded(money, call.object_id)
     if endpoint.apart:
-        # The id of the request is the same in a replay, and no other call has it.
-        name = answer.header(b"original-request") or answer.header(b"request-id") or call.fingerprint
-        return Succeeded(object_id=object_id, counted_id=f"{object_id}/{name}")
+        return Succeeded(object_id=object_id, counted_id=_apart(call, answer, object_id))
     if not endpoint.answers:
         return Succeeded(object_id=object_id or call.step_of, counted_id=call.step_of)
     money = committed(body, endpoint.answers)
@@ -306,15 +334,44 @@ def _success(call: Call, answer: Answer) -> Succeeded:
         money = None
     counted_id = call.step_of if call.step_of != object_id else ""
     if endpoint.answers == "subscription":
-        invoice = body.get("latest_invoice")
-        counted_id = str(invoice.get("id") if isinstance(invoice, Mapping) else invoice or "")
-    elif counted_id:
+        return _subscribed(call, answer, body, money)
+    if (
+        endpoint.answers == "refund"
+        and body.get("status") != "succeeded"
+        and call.price
+        and call.price.refunded
+    ):
+        # It may never happen, so it gives nothing back yet.
+        return Succeeded(None, object_id, steps_follow=True)
+    if endpoint.answers == "checkout.session" and body.get("mode") == "subscription":
+        money = money if body.get("status") == "expired" else None
+    if counted_id:
         # It answers with another object than the one that it changed, so it does not say what that commits.
         money = None
     elif money is None and call.moves_money and body.get("object") != endpoint.answers:
         object_id = call.step_of
     # A success that can't be read keeps what was held: all of it may have moved.
     return Succeeded(money, object_id, counted_id, steps_follow=bool(call.step_of) or not is_final(body))
+
+
+def _apart(call: Call, answer: Answer, object_id: str) -> str:
+    """Return an id of the call's own to count under."""
+    # The id of the request is the same in a replay, and no other call has it.
+    name = answer.header(b"original-request") or answer.header(b"request-id") or call.fingerprint
+    return f"{object_id}/{name}"
+
+
+def _subscribed(call: Call, answer: Answer, body: Mapping[str, Any], money: Money | None) -> Succeeded:
+    """Count a subscription under its first invoice where that is seen to bill all of it.
+
+    The first invoice of a trial, or of a part of a period, is of less than what
+    is billed next without another call; so what was held counts by itself.
+    """
+    object_id, invoice = str(body.get("id") or ""), body.get("latest_invoice")
+    held = call.price.money.minor_units if call.price else 0
+    if isinstance(invoice, Mapping) and money is not None and money.minor_units >= held:
+        return Succeeded(money, object_id, str(invoice.get("id") or ""), steps_follow=True)
+    return Succeeded(None, object_id, _apart(call, answer, object_id), steps_follow=True)
 
 
 def _visible(request: Request, pairs: Pairs) -> dict[str, str]:
@@ -362,6 +419,8 @@ def _headers(request: Request, content_type: str = "") -> dict[str, str]:
         value = request.header(name)
         if value:
             headers[name.decode()] = value
+    # Without it, Stripe would read the call by whatever version the account began with.
+    headers.setdefault("stripe-version", _VERSION)
     if content_type:
         headers["Content-Type"] = content_type
     return headers
