@@ -127,7 +127,7 @@ def names_read(endpoint: Endpoint) -> set[str]:
     return {name.partition("[")[0] for name in names} - {""}
 
 
-OLD_NAMES = {"POST /v1/accounts/{account}": {"bank_account"}, "POST /v1/invoices/{invoice}": {"tax_percent"}}
+OLD_NAMES = {"POST /v1/accounts/{account}": {"bank_account"}}
 """Parameters of old versions of the API, which are looked for all the same."""
 
 
