@@ -95,7 +95,8 @@ def policy_server(redis: str, shared_policy_server: Process) -> Process:
 @pytest.fixture(scope="session")
 def shared_stack() -> Iterator[Stack]:
     """Everything running, for all tests that do not harm it."""
-    with temporary_folder() as folder, running_stack(folder) as stack:
+    # A busy machine is not a policy server that hangs.
+    with temporary_folder() as folder, running_stack(folder, decision_timeout_ms="5000") as stack:
         yield stack
 
 

@@ -379,9 +379,7 @@ def _visible(request: Request, pairs: Pairs) -> dict[str, str]:
     visible = {
         key: _HIDDEN if key.startswith(_PRIVATE) else value for key, value in forms.numbered(pairs).items()
     }
-    version = request.header(b"stripe-version")
-    if version:
-        visible[_VERSION_SHOWN] = version
+    visible[_VERSION_SHOWN] = request.header(b"stripe-version") or _VERSION
     return visible
 
 
