@@ -8,6 +8,9 @@ READY := $(VENV)/.ready
 PROTOS_READY := $(PROTO_VENV)/.ready
 FUZZ_READY := $(FUZZ_VENV)/.ready
 SECONDS ?= 60
+NODE_READY := tests/node/node_modules/.package-lock.json
+OPINIONS := tests/second_opinions
+OPINIONS_VENV := .venv-second-opinions
 
 .PHONY: help
 help: ## Show what there is to make.
@@ -54,6 +57,15 @@ setup: $(READY) $(PROTOS_READY) ## Only set up.
 .PHONY: grpcurl
 grpcurl: .tools/bin/grpcurl ## Build grpcurl, for its tests, where Go is installed.
 
+.PHONY: node
+node: $(NODE_READY) ## Install Stripe's SDK for Node, for its tests, where npm is installed.
+
+.PHONY: second-opinions
+second-opinions: ## Get the emulators of others that some tests ask: those that Go, npm and a network give.
+	@for emulator in .tools/bin/stripe-mock $(OPINIONS)/node_modules/.package-lock.json $(OPINIONS_VENV)/.ready; do \
+	  $(MAKE) --silent $$emulator || echo "could not get $$emulator: the tests that ask it are skipped"; \
+	done
+
 .PHONY: constraints
 constraints: ## Pin the newest versions; needs uv.
 	@uv pip compile -q constraints.in --group dev --universal --python-version 3.11 --generate-hashes \
@@ -63,10 +75,12 @@ constraints: ## Pin the newest versions; needs uv.
 	  --no-header --no-annotate --upgrade -o constraints-protos.txt
 	@uv pip compile -q fuzz/constraints.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o fuzz/constraints.txt
+	@uv pip compile -q constraints-second-opinions.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o constraints-second-opinions.txt
 
 .PHONY: clean
 clean: ## Remove what set-up made; the data in .spendgate stays.
-	@rm -rf $(VENV) $(PROTO_VENV) $(FUZZ_VENV) .fuzz .tools
+	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
 
 $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
@@ -89,3 +103,16 @@ $(FUZZ_READY): fuzz/constraints.txt
 .tools/bin/grpcurl:
 	@mkdir -p .tools/bin
 	@GOBIN=$(CURDIR)/.tools/bin go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	@cd $* && npm ci --ignore-scripts
+	@touch $@
+
+.tools/bin/stripe-mock:
+	@mkdir -p .tools/bin
+	@GOBIN=$(CURDIR)/.tools/bin go install github.com/stripe/stripe-mock@v0.203.0
+
+$(OPINIONS_VENV)/.ready: constraints-second-opinions.txt
+	@$(PYTHON) -m venv $(OPINIONS_VENV)
+	@$(OPINIONS_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@

@@ -16,7 +16,7 @@ from sidecar.settings import SidecarSettings
 
 
 class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_kebab_case=True):
-    """Forward what the policy allows to Stripe. Every option can also be set as SPENDGATE_<NAME>."""
+    """Forward to Stripe and Twilio what the policy allows. Each option can be set as SPENDGATE_<NAME> too."""
 
 
 async def _serve(settings: SidecarSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import resource
@@ -27,7 +28,9 @@ from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
+from sidecar.twilio.vendor import Twilio
 from sidecar.upstream import Upstream
+from sidecar.vendor import Vendor
 from spendgate.v1 import policy_service_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,14 @@ class CannotStart(Exception):
 
 class _HungUp(Exception):
     """The client is gone, and its request is not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A vendor that is set up, and the way to it."""
+
+    vendor: Vendor
+    upstream: Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +118,8 @@ class Edge:
         headers.default_factory = None
         body = await self._body(receive)
         if body is None:
-            return error_answer(
-                413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes."
+            return route.gate.refuse(
+                Refused(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
             )
         query = scope["query_string"].decode("latin-1")
         return await route.gate.handle(
@@ -142,7 +153,7 @@ class Sidecar:
 
     def __init__(self, settings: SidecarSettings) -> None:
         self._settings = settings
-        self._warn_of_key()
+        self._backends = _backends(settings)
         token = settings.sidecar_token or _read_token(settings.data_dir / "sidecar.token")
         self._channel = grpc.aio.insecure_channel(
             settings.policy_address,
@@ -157,14 +168,7 @@ class Sidecar:
         )
         self._policy = PolicyLink(self._channel, token)
         self._outbox = Outbox(self._policy)
-        self._upstream = Upstream(
-            settings.stripe_api_base,
-            SecretStr(f"Bearer {settings.stripe_secret_key.get_secret_value()}"),
-            timeout_s=settings.stripe_timeout_s,
-            files_origin=settings.files_base,
-        )
         self._decisions = Decisions(self._policy, timeout_s=settings.decision_timeout_ms / 1000)
-        self._gate = Gate(Stripe(), self._decisions, self._outbox, self._upstream)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then let calls and settlements under way finish."""
@@ -174,21 +178,21 @@ class Sidecar:
             _listen(settings.sidecar_host, settings.sidecar_port, "--sidecar-port"),
             _listen(settings.sidecar_host, settings.sidecar_root_port, "--sidecar-root-port"),
         ]
-        await self._upstream.open()
+        for backend in self._backends:
+            await backend.upstream.open()
         outbox = asyncio.create_task(self._outbox.run())
-        shared_routes = [
-            Route(f"{Stripe.prefix}{version}/", self._gate, Stripe.prefix) for version in Stripe.versions
-        ]
-        root_routes = [Route(f"{version}/", self._gate) for version in Stripe.versions]
+        shared_routes, root_routes = self._routes()
         connections = Connections(settings.connections_max)
         servers = [self._server(routes, connections) for routes in (shared_routes, root_routes)]
         serving = [
             asyncio.create_task(server.serve(sockets=[bound]))
             for server, bound in zip(servers, sockets, strict=True)
         ]
-        shared, root = (bound.getsockname()[1] for bound in sockets)
-        host = settings.sidecar_host
-        log.info("sidecar listens on http://%s:%s/stripe and on http://%s:%s", host, shared, host, root)
+        for bound, routes in zip(sockets, (shared_routes, root_routes), strict=True):
+            paths = ", ".join(f"{route.path}…" for route in routes)
+            log.info(
+                "sidecar listens on http://%s:%s for %s", settings.sidecar_host, bound.getsockname()[1], paths
+            )
         await asyncio.wait([asyncio.create_task(stop.wait()), *serving], return_when=asyncio.FIRST_COMPLETED)
         log.info("sidecar stops; calls under way have %s s", settings.drain_s)
         for server in servers:
@@ -202,8 +206,20 @@ class Sidecar:
             )
         outbox.cancel()
         await asyncio.gather(outbox, return_exceptions=True)
-        await self._upstream.close()
+        for backend in self._backends:
+            await backend.upstream.close()
         await self._channel.close()
+
+    def _routes(self) -> tuple[list[Route], list[Route]]:
+        """Return the routes of the port that all vendors share, and of the one without prefixes."""
+        shared, root = [], []
+        for backend in self._backends:
+            vendor = backend.vendor
+            gate = Gate(vendor, self._decisions, self._outbox, backend.upstream)
+            for version in vendor.versions:
+                shared.append(Route(f"{vendor.prefix}{version}/", gate, vendor.prefix))
+                root.append(Route(f"{version}/", gate))
+        return shared, root
 
     def _server(self, routes: Sequence[Route], connections: Connections) -> _Server:
         settings = self._settings
@@ -236,17 +252,44 @@ class Sidecar:
             return [f"the policy server at {self._settings.policy_address}: {refused.message}"]
         return []
 
-    def _warn_of_key(self) -> None:
-        key = self._settings.stripe_secret_key.get_secret_value()
-        if not key.startswith(("sk_", "rk_")):
-            raise CannotStart(
-                "STRIPE_SECRET_KEY is not a Stripe key: it must begin with rk_ (restricted, best) or sk_."
-            )
-        if key.startswith("sk_live_"):
-            log.warning(
-                "STRIPE_SECRET_KEY is a full live key. Use a restricted key (rk_live_…) with only the "
-                "permissions that agents need: it is the second wall behind Spendgate."
-            )
+
+def _backends(settings: SidecarSettings) -> list[Backend]:
+    """Return the vendors that the settings set up."""
+    backends = []
+    if settings.stripe_secret_key is not None:
+        backends.append(_stripe(settings, settings.stripe_secret_key.get_secret_value()))
+    if settings.twilio_account_sid is not None and settings.twilio_auth_token is not None:
+        backends.append(
+            _twilio(settings, settings.twilio_account_sid, settings.twilio_auth_token.get_secret_value())
+        )
+    return backends
+
+
+def _stripe(settings: SidecarSettings, key: str) -> Backend:
+    if not key.startswith(("sk_", "rk_")):
+        raise CannotStart(
+            "STRIPE_SECRET_KEY is not a Stripe key: it must begin with rk_ (restricted, best) or sk_."
+        )
+    if key.startswith("sk_live_"):
+        log.warning(
+            "STRIPE_SECRET_KEY is a full live key. Use a restricted key (rk_live_…) with only the "
+            "permissions that agents need: it is the second wall behind Spendgate."
+        )
+    upstream = Upstream(
+        settings.stripe_api_base,
+        SecretStr(f"Bearer {key}"),
+        timeout_s=settings.stripe_timeout_s,
+        files_origin=settings.files_base,
+    )
+    return Backend(Stripe(), upstream)
+
+
+def _twilio(settings: SidecarSettings, account_sid: str, auth_token: str) -> Backend:
+    credentials = base64.b64encode(f"{account_sid}:{auth_token}".encode()).decode()
+    upstream = Upstream(
+        settings.twilio_api_base, SecretStr(f"Basic {credentials}"), timeout_s=settings.twilio_timeout_s
+    )
+    return Backend(Twilio(account_sid), upstream)
 
 
 def _read_token(path: Path) -> SecretStr:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import itertools
 import logging
 import re
@@ -18,6 +16,7 @@ from sidecar.exchange import Answer, Request
 from sidecar.outbox import Outbox
 from sidecar.refusals import Refused, cap_rule, resets_at
 from sidecar.upstream import NoAnswer, NotSent, Upstream
+from sidecar.vault_keys import key_id, masked, presented_key
 from sidecar.vendor import Call, Failed, Money, Reading, Succeeded, Unclear, Unpriced, Vendor
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 _RUN_HEADERS = (b"spendgate-run-id", b"x-run-id")
 _STEP_HEADER = b"spendgate-step"
 _LEADING_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_KEY_SHAPE = re.compile(r"vk_([a-z2-7]{12})_[a-z2-7]{32}")
 _NAME_BYTES_MAX = 128
 _SETTLE_S = 0.5
 """How long an answer waits until its outcome is counted, where a next call needs that."""
@@ -77,10 +75,10 @@ class Gate:
         except Refused as refused:
             if not refused.decided:
                 self._record(request, refused)
-            return self._vendor.refusal(refused, _new_request_id())
+            return self.refuse(refused)
         except Exception:
             request_id = _new_request_id()
-            log.exception("%s %s failed; request %s", request.method, request.path, request_id)
+            log.exception("%s %s failed; request %s", request.method, masked(request.path), request_id)
             failed = Refused(
                 500,
                 "sidecar_failed",
@@ -89,8 +87,12 @@ class Gate:
             )
             return self._vendor.refusal(failed, request_id)
 
+    def refuse(self, refused: Refused) -> Answer:
+        """Write a refusal as the vendor's SDKs expect it."""
+        return self._vendor.refusal(refused, _new_request_id())
+
     async def _handle(self, request: Request) -> Answer:
-        vault_key = presented_key(request)
+        vault_key = presented_key(request, self._vendor)
         call = self._vendor.read(request)
         run_id, step = _run_of(request, call)
         call, verdict = await self._decide(call, vault_key, run_id, step)
@@ -189,14 +191,16 @@ class Gate:
                 retryable=True,
                 decided=True,
             ) from None
-        seen = self._vendor.seen(call, answer)
-        if seen is not None:
+        self._observe(call, verdict, answer)
+        return self._vendor.pass_back(answer)
+
+    def _observe(self, call: Call, verdict: pb.AuthorizeResponse, answer: Answer) -> None:
+        for seen in self._vendor.seen(call, answer):
             self._outbox.observe(
                 pb.Observation(
                     vault_key_id=verdict.vault_key_id, object_id=seen.object_id, amount=_amount(seen.money)
                 )
             )
-        return self._vendor.pass_back(answer)
 
     async def _repeat(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
         """Answer a call whose effect is known already."""
@@ -207,13 +211,16 @@ class Gate:
             first = self._in_flight.get(verdict.authorization_id)
         if first is not None and not first.ended_unknown:
             return await asyncio.shield(first.answer)
-        if self._vendor.replays and (first is not None or verdict.replay == pb.REPLAY_FORWARD):
-            # The vendor knows the upstream key, and says what became of the first.
+        repeatable = self._vendor.replays or call.idempotent
+        if repeatable and (first is not None or verdict.replay == pb.REPLAY_FORWARD):
+            # The vendor knows the upstream key, and says what became of the first; or it does no harm.
             return await self._execute(call, verdict)
         path = self._vendor.object_path(verdict.object_id)
         if verdict.replay in {pb.REPLAY_FETCH, pb.REPLAY_FORWARD} and path is not None:
-            return self._vendor.pass_back(await self._fetch(path, call))
-        if self._vendor.replays or verdict.replay == pb.REPLAY_JOIN:
+            answer = await self._fetch(path, call)
+            self._observe(call, verdict, answer)
+            return self._vendor.pass_back(answer)
+        if repeatable or verdict.replay == pb.REPLAY_JOIN:
             raise refusals.in_flight_elsewhere(verdict.idempotency_key)
         raise refusals.never_repeated(verdict)
 
@@ -240,21 +247,26 @@ class Gate:
         sent.next_waits = bool(call.step_of)
         begun = time.monotonic()
         try:
-            answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
+            answer = await self._upstream.send(
+                self._vendor.named(call, verdict.upstream_idempotency_key, _asked(call, verdict))
+            )
         except NotSent as error:
             if not verdict.duplicate:
                 settlement.outcome = pb.OUTCOME_FAILED
                 sent.next_waits = True
             raise refusals.not_sent(verdict, str(error)) from None
         except NoAnswer as error:
-            raise refusals.outcome_unknown(verdict, str(error)) from None
+            repeatable = self._vendor.replays or call.idempotent
+            raise refusals.outcome_unknown(verdict, str(error), repeatable=repeatable) from None
         finally:
             settlement.latency.FromNanoseconds(int((time.monotonic() - begun) * 1e9))
         reading = self._vendor.classify(call, answer, repeat=verdict.duplicate)
         sent.next_waits |= isinstance(reading, Failed) or (
             isinstance(reading, Succeeded) and reading.steps_follow
         )
-        _fill(settlement, reading, answer)
+        settlement.http_status = answer.status
+        settlement.vendor_request_id = answer.header(self._vendor.request_id_header)[:255]
+        _fill(settlement, reading)
         return self._vendor.pass_back(answer)
 
     def _forget(self, sent: _Sent) -> None:
@@ -263,10 +275,9 @@ class Gate:
             del self._in_flight[sent.settlement.authorization_id]
 
     def _record(self, request: Request, refused: Refused) -> None:
-        key_id = _KEY_SHAPE.fullmatch(_key_text(request))
         entry = pb.Refusal(
-            vault_key_id=key_id[1] if key_id else "",
-            endpoint=_printable(f"{request.method} {request.path}", 256),
+            vault_key_id=key_id(request),
+            endpoint=_printable(f"{request.method} {masked(request.path)}", 256),
             run_id=_printable(next(filter(None, map(request.header, _RUN_HEADERS)), ""), _NAME_BYTES_MAX),
             code=refused.code,
             http_status=refused.status,
@@ -277,49 +288,6 @@ class Gate:
 
 def _new_request_id() -> str:
     return f"req_sg_{secrets.token_hex(8)}"
-
-
-def presented_key(request: Request) -> str:
-    """Return the vault key of a request, or raise `Refused`."""
-    if len(request.headers.get(b"authorization", ())) > 1:
-        raise refusals.malformed("", "Send one Authorization header, not several.")
-    key = _key_text(request)
-    if key.startswith(("sk_", "rk_", "pk_")):
-        raise Refused(
-            401,
-            "vault_key_invalid",
-            "This is a raw Stripe key. Spendgate takes vault keys (vk_…) only, so that no agent holds a key "
-            "that moves money without a cap. Ask the operator for a vault key, and roll this Stripe key.",
-            reason="raw_vendor_key",
-        )
-    if key and not _KEY_SHAPE.fullmatch(key):
-        raise Refused(
-            401,
-            "vault_key_invalid",
-            "This is not a vault key: it must be vk_, the key's id and its secret, as it was printed once.",
-            reason="vault_key_malformed",
-        )
-    if not key:
-        raise Refused(
-            401,
-            "vault_key_invalid",
-            "Send a vault key as 'Authorization: Bearer vk_…', or as the user name of Basic authentication.",
-            reason="vault_key_missing",
-        )
-    return key
-
-
-def _key_text(request: Request) -> str:
-    scheme, _, value = request.header(b"authorization").partition(" ")
-    value = value.strip()
-    if scheme.lower() == "bearer":
-        return value
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).decode("ascii").partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
-            return ""
-    return ""
 
 
 def _run_of(request: Request, call: Call) -> tuple[str, str]:
@@ -342,9 +310,7 @@ def _run_of(request: Request, call: Call) -> tuple[str, str]:
     return run_id, step
 
 
-def _fill(settlement: pb.SettleRequest, reading: Reading, answer: Answer) -> None:
-    settlement.http_status = answer.status
-    settlement.vendor_request_id = answer.header(b"request-id")[:255]
+def _fill(settlement: pb.SettleRequest, reading: Reading) -> None:
     match reading:
         case Succeeded(money=money, object_id=object_id, counted_id=counted_id):
             settlement.outcome = pb.OUTCOME_SUCCEEDED
@@ -352,8 +318,11 @@ def _fill(settlement: pb.SettleRequest, reading: Reading, answer: Answer) -> Non
             settlement.counted_object_id = counted_id
             if money is not None:
                 settlement.amount.CopyFrom(_amount(money))
-        case Failed():
+        case Failed(money=money, object_id=object_id):
             settlement.outcome = pb.OUTCOME_FAILED
+            settlement.object_id = object_id
+            if money is not None:
+                settlement.amount.CopyFrom(_amount(money))
         case Unclear():
             settlement.outcome = pb.OUTCOME_UNKNOWN
 
@@ -379,6 +348,13 @@ def _tightest(verdict: pb.AuthorizeResponse) -> policy_pb2.CapStatus | None:
     """Return the money cap with the least left, else the tightest on calls."""
     money = [cap for cap in verdict.caps if cap.currency_code]
     return next(iter(money or verdict.caps), None)
+
+
+def _asked(call: Call, verdict: pb.AuthorizeResponse) -> Money | None:
+    """Return what was decided on: now, or when the first call with this effect was."""
+    if verdict.HasField("amount"):
+        return Money(verdict.amount.minor_units, verdict.amount.currency_code)
+    return call.price.money if call.price else None
 
 
 def _amount(money: Money) -> amount_pb2.Amount:

@@ -104,7 +104,7 @@ def policy_unavailable(why: str) -> Refused:
 
 
 def in_flight_elsewhere(name: str) -> Refused:
-    """Return what Stripe says when the first of two equal calls is under way."""
+    """Return the refusal for a repeat while the first of the two equal calls is under way."""
     return Refused(
         409,
         "idempotency_key_in_use",
@@ -145,14 +145,21 @@ def not_sent(verdict: pb.AuthorizeResponse, why: str) -> Refused:
     )
 
 
-def outcome_unknown(verdict: pb.AuthorizeResponse, why: str) -> Refused:
-    """Return the answer for a call that was sent and whose outcome is not known."""
+def outcome_unknown(verdict: pb.AuthorizeResponse, why: str, *, repeatable: bool) -> Refused:
+    """Return the answer for a call that was sent and whose outcome is not known.
+
+    ``repeatable`` says whether a repeat can find out.
+    """
+    what_now = (
+        "Repeating the same call is safe: it finds out what happened and never pays twice."
+        if repeatable
+        else "A repeat is safe, but is not sent and can't find out: an operator must look."
+    )
     return Refused(
         504,
         "outcome_unknown",
-        f"The call was sent and its outcome is not known: {why}. Its amount stays held. Repeating the same "
-        "call is safe: it finds out what happened and never pays twice.",
-        retryable=True,
+        f"The call was sent and its outcome is not known: {why}. Its amount stays held. {what_now}",
+        retryable=repeatable,
         decided=True,
         authorization_id=verdict.authorization_id,
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -19,15 +19,36 @@ class SidecarSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SPENDGATE_", frozen=True, extra="forbid")
 
     stripe_secret_key: Annotated[
-        SecretStr, Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key"))
-    ]
-    """The key that goes to Stripe, STRIPE_SECRET_KEY in the environment; best a restricted one. Required."""
+        SecretStr | None, Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key"))
+    ] = None
+    """The key that goes to Stripe, STRIPE_SECRET_KEY in the environment; best a restricted one.
+
+    Required, unless Twilio is set up: without one Stripe is off.
+    """
 
     stripe_api_base: str = _STRIPE
     """Where Stripe is, without a path."""
 
     stripe_files_base: str | None = None
     """Where Stripe takes and gives files; files.stripe.com, or stripe_api_base when that is another."""
+
+    twilio_account_sid: Annotated[
+        str | None,
+        Field(
+            validation_alias=AliasChoices("TWILIO_ACCOUNT_SID", "twilio_account_sid"),
+            pattern="^AC[0-9a-fA-F]{32}$",
+        ),
+    ] = None
+    """The account that sends messages, TWILIO_ACCOUNT_SID in the environment. Without one Twilio is off."""
+
+    twilio_auth_token: Annotated[
+        SecretStr | None,
+        Field(validation_alias=AliasChoices("TWILIO_AUTH_TOKEN", "twilio_auth_token"), min_length=1),
+    ] = None
+    """The token that goes to Twilio, TWILIO_AUTH_TOKEN in the environment; only together with the account."""
+
+    twilio_api_base: str = "https://api.twilio.com"
+    """Where Twilio is, without a path."""
 
     policy_address: str = "127.0.0.1:50051"
     """gRPC target of the policy server; a name that resolves to several servers uses them in turn."""
@@ -42,16 +63,19 @@ class SidecarSettings(BaseSettings):
     """Address to listen on."""
 
     sidecar_port: Port = 8787
-    """Port of /stripe/v1/…; 0 takes a free one."""
+    """Port of /stripe/v1/… and /twilio/2010-04-01/…; 0 takes a free one."""
 
     sidecar_root_port: Port = 8788
-    """Port of /v1/… at the root, for clients that can't take a path prefix; 0 takes a free one."""
+    """Port of the same without /stripe and /twilio, for clients that can't take a prefix; 0: a free one."""
 
     decision_timeout_ms: Annotated[int, Field(ge=10, le=10_000)] = 450
     """How long a decision may take before the call is refused with 503."""
 
     stripe_timeout_s: Annotated[float, Field(ge=1, le=170)] = 80
     """How long Stripe may take before the outcome is unknown; less than the policy server's hold_ttl_s."""
+
+    twilio_timeout_s: Annotated[float, Field(ge=1, le=170)] = 30
+    """How long Twilio may take before the outcome is unknown; less than the policy server's hold_ttl_s."""
 
     body_bytes_max: Annotated[int, Field(ge=1_024, le=16_777_216)] = 1_048_576
     """Largest request body that is taken."""
@@ -71,6 +95,14 @@ class SidecarSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
 
+    @model_validator(mode="after")
+    def _have_a_vendor(self) -> Self:
+        if (self.twilio_account_sid is None) != (self.twilio_auth_token is None):
+            raise ValueError("set both TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or neither")
+        if self.stripe_secret_key is None and self.twilio_account_sid is None:
+            raise ValueError("set STRIPE_SECRET_KEY, or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN")
+        return self
+
     @property
     def files_base(self) -> str:
         """Where Stripe's files are."""
@@ -79,7 +111,7 @@ class SidecarSettings(BaseSettings):
             default if self.stripe_api_base == _STRIPE else self.stripe_api_base
         )
 
-    @field_validator("stripe_api_base", "stripe_files_base")
+    @field_validator("stripe_api_base", "stripe_files_base", "twilio_api_base")
     @classmethod
     def _is_origin(cls, value: str | None) -> str | None:
         if value is None:

@@ -28,7 +28,7 @@ class NoAnswer(Exception):
 
 
 class Upstream:
-    """One vendor's API. It follows no redirect, repeats nothing and keeps no cookie."""
+    """One vendor's API. It follows no redirect, repeats no change and keeps no cookie."""
 
     def __init__(
         self, origin: str, authorization: SecretStr, *, timeout_s: float, files_origin: str = ""
@@ -50,6 +50,8 @@ class Upstream:
             trust_env=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
         )
+        # aiohttp sends a DELETE a second time when a kept connection breaks, though the first may be done.
+        self._session._retry_connection = False
 
     async def close(self) -> None:
         """Close the connections."""
@@ -62,7 +64,7 @@ class Upstream:
         An answer that streams is whole once its chunks are; they raise `NoAnswer` when it breaks off.
         """
         try:
-            response = await self._begin(forward)
+            response = await self._begin_or_again(forward)
             headers = [(name.lower(), value) for name, value in response.raw_headers]
             if forward.streams and response.status < 300:
                 return Answer(response.status, headers, chunks=_chunks(response))
@@ -75,6 +77,15 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswer(type(error).__name__) from None
         return _decoded(Answer(response.status, headers, body))
+
+    async def _begin_or_again(self, forward: Forward) -> aiohttp.ClientResponse:
+        """Send a request, and a read once more when the vendor closed the connection that was kept for it."""
+        try:
+            return await self._begin(forward)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            if forward.method != "GET":
+                raise
+            return await self._begin(forward)
 
     async def _begin(self, forward: Forward) -> aiohttp.ClientResponse:
         if self._session is None:

@@ -1,6 +1,7 @@
 """What the sidecar needs from a vendor, in its own words.
 
-A vendor is a package beside this file, such as `sidecar.stripe`. It reads
+A vendor is a package beside this file, such as `sidecar.stripe`; docs/vendors.md
+tells how to add one. It reads
 requests, knows where money stands in them, names what a repeat is, says what an
 answer means, and shapes errors for the vendor's own SDKs. It sends nothing and
 decides nothing.
@@ -8,7 +9,7 @@ decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,6 +68,8 @@ class Call:
     """The idempotency key that the agent wrote into the request itself."""
     header_key: str = ""
     """The idempotency key in the header, which SDKs make up for every call."""
+    idempotent: bool = False
+    """Whether doing it twice is the same as doing it once, so that a repeat may be sent."""
     vendor_account: str = ""
     """The account at the vendor that the call acts for, when it is not the key's own."""
     plan: object = None
@@ -124,6 +127,9 @@ Fetch = Callable[[str], Awaitable[Answer]]
 class Vendor(Protocol):
     """One vendor's ways."""
 
+    name: str
+    """What people call it, such as ``Stripe``."""
+
     prefix: str
     """First path segment on the shared port, such as ``/stripe``."""
 
@@ -132,6 +138,12 @@ class Vendor(Protocol):
 
     replays: bool
     """Whether a repeat under the same upstream key gets the first answer, and is never done twice."""
+
+    request_id_header: bytes
+    """The header, in lower case, by which the vendor finds a request in its logs."""
+
+    def owns_key(self, key: str) -> bool:
+        """Tell whether a key is one of the vendor's own, which no agent should hold."""
 
     def read(self, request: Request) -> Call:
         """Read a request strictly, or raise `Refused`."""
@@ -145,8 +157,13 @@ class Vendor(Protocol):
     def lookup(self, call: Call, path: str) -> Forward:
         """Return what to send to GET an object that ``call`` is about."""
 
-    def named(self, call: Call, upstream_key: str) -> Forward:
-        """Return what to send, with the name by which the vendor recognises a repeat, where it has one."""
+    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
+        """Return what to send, with the name by which the vendor recognises a repeat, where it has one.
+
+        ``asked`` is what the first call with this name was decided on. Where the
+        request leaves its amount open, that is written into it, so that nothing
+        that happened at the vendor meanwhile makes it another amount.
+        """
 
     def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:
         """Say what the vendor's answer to a changing call means.
@@ -156,8 +173,8 @@ class Vendor(Protocol):
         be read as failed.
         """
 
-    def seen(self, call: Call, answer: Answer) -> Seen | None:
-        """Return what a read shows of an object that nothing can change any more."""
+    def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
+        """Return what a read, or a fetch for a repeat, shows of objects that nothing can change any more."""
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched; None when that is not known."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import ExitStack
 
 import pytest
 import pytest_asyncio
 import redis as redis_client
 
-from policy_server.store import scripts
+from policy_server.store import connection, scripts
 from tests.processes import (
     RUNNING,
     Process,
@@ -19,9 +20,12 @@ from tests.processes import (
     redis_url,
     temporary_folder,
 )
+from tests.sdks import STYLES, NodeProcess, Sdk, sdk, why_no_node
 from tests.simulator import Simulator, start_simulator, stop_simulator
-from tests.stack import Stack, running_stack
+from tests.stack import Stack, VaultKey, running_stack
 from tests.world import World
+
+Connect = Callable[..., Sdk]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,6 +47,7 @@ def environment() -> Iterator[None]:
         patch.delenv(name)
     # A busy machine is not a Redis that is away; real servers keep their own limit.
     patch.setattr(scripts, "STORE_TIMEOUT_S", 30)
+    patch.setattr(connection, "STORE_TIMEOUT_S", 30)
     yield
     patch.undo()
 
@@ -99,6 +104,31 @@ def stack(shared_stack: Stack) -> Stack:
     """A running Spendgate, and a Stripe that knows nothing yet."""
     shared_stack.simulator.reset()
     return shared_stack
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[NodeProcess | None]:
+    """One process with Stripe's SDK for Node, where that is installed."""
+    process = None if why_no_node() else NodeProcess()
+    yield process
+    if process is not None:
+        process.close()
+
+
+@pytest.fixture(params=STYLES)
+def connect(request: pytest.FixtureRequest, stack: Stack, node: NodeProcess | None) -> Iterator[Connect]:
+    """Opens Stripe's SDKs, each in turn, with a vault key; at the sidecar unless an origin is given."""
+    style = str(request.param)
+    if style == "node" and node is None:
+        pytest.skip(why_no_node())
+    with ExitStack() as opened:
+
+        def connect(key: VaultKey, origin: str = "") -> Sdk:
+            made = sdk(style, key.text, origin or stack.origin(root=style == "node"), node)
+            opened.callback(made.close)
+            return made
+
+        yield connect
 
 
 @pytest.fixture(scope="session")

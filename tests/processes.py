@@ -142,9 +142,11 @@ class Process:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without what would set up our programs or Stripe's library."""
+    """Return the environment without what would set up our programs or the vendors' libraries."""
     return {
-        name: value for name, value in os.environ.items() if not name.startswith(("SPENDGATE_", "STRIPE_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SPENDGATE_", "STRIPE_", "TWILIO_"))
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,7 +35,7 @@ from tests.processes import (
 
 STRIPE_KEY = "rk_test_51StackSecretKeyOfTheTests"
 _names = itertools.count(1)
-_LISTENS = r"sidecar listens on (\S+)/stripe and on (\S+)"
+_LISTENS = r"sidecar listens on (\S+) for /\S+.*\n.*sidecar listens on (\S+) for"
 
 
 def simulator_process(folder: Path) -> Process:
@@ -45,6 +46,12 @@ def simulator_process(folder: Path) -> Process:
         folder=folder,
         ready=lambda process: process.found(r"listening on (\S+)") is not None,
     )
+
+
+def _variable(setting: str) -> str:
+    """The environment variable of a setting; the vendors' own have the names that their SDKs know."""
+    own = setting in {"stripe_secret_key", "twilio_account_sid", "twilio_auth_token"}
+    return setting.upper() if own else f"SPENDGATE_{setting.upper()}"
 
 
 def sidecar_process(
@@ -62,7 +69,7 @@ def sidecar_process(
             "SPENDGATE_DATA_DIR": str(folder),
             "SPENDGATE_SIDECAR_PORT": "0",
             "SPENDGATE_SIDECAR_ROOT_PORT": "0",
-            **{f"SPENDGATE_{key.upper()}": value for key, value in settings.items()},
+            **{_variable(setting): value for setting, value in settings.items()},
         },
         ready=lambda process: process.found(_LISTENS) is not None,
     )
@@ -90,11 +97,31 @@ class Simulator:
         """The POSTs it carried out, repeats left out."""
         return [request for request in self.posts(path) if request["executed"]]
 
+    def changes(self) -> list[dict[str, Any]]:
+        """The POSTs and DELETEs that reached its API, except those that it refused to begin."""
+        return list(self.http.get("/requests", params={"method": "POST,DELETE"}).json())
+
     @property
     def money(self) -> dict[str, Any]:
         """What was charged, captured and refunded in US dollars."""
         empty = {"charged": 0, "captured": 0, "refunded": 0}
         return dict(self.http.get("/summary").json()["money"].get("usd", empty))
+
+    @property
+    def committed(self) -> int:
+        """What moved, in either direction, and what still may without another call, in US dollars."""
+        movements = self.http.get("/money").json()["movements"]
+        total = 0
+        for one in movements:
+            assert one["currency"] == "usd"
+            total += one["new"] - (one["amount"] if one["step"] == "released" else 0)
+        return total
+
+    def act(self, action: str, object_id: str, **choices: Any) -> dict[str, Any]:
+        """Let somebody outside act, such as ``pay``; return the object that they acted on."""
+        answer = self.http.post(f"/{action}", json={"id": object_id, **choices}).raise_for_status().json()
+        assert answer["error"] is None, answer
+        return dict(answer["object"])
 
     def fault(self, fault: str, **more: Any) -> None:
         """Let something go wrong, once unless said otherwise."""
@@ -150,11 +177,9 @@ class Stack:
 
     def origin(self, sidecar: int = 0, *, root: bool = False) -> str:
         """Where a sidecar is: with /stripe, or at the root."""
-        found = self.sidecars[sidecar].found(
-            r"and on (\S+)" if root else r"sidecar listens on (\S+)/stripe and"
-        )
+        found = re.search(_LISTENS, self.sidecars[sidecar].log)
         assert found is not None
-        return found if root else f"{found}/stripe"
+        return found[2] if root else f"{found[1]}/stripe"
 
     def key(self, *allow: str, caps: Sequence[policy_pb2.Cap] | None = None, **policy: Any) -> VaultKey:
         """Make a vault key; by default for every endpoint and 100 USD a day."""

@@ -23,6 +23,7 @@ import grpc
 import pytest
 import redis as redis_client
 
+from spendgate.cli.up_settings import UpSettings, bare_environment
 from spendgate.v1 import amount_pb2, policy_service_pb2, policy_service_pb2_grpc
 from tests.processes import Process, clean_environment, policy_server_address, temporary_folder, token
 
@@ -179,7 +180,7 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         *("--allow", "POST /v1/charges", "--cap", "calls 20/run on POST /v1/charges"),
         *("--currency", "usd", "--parameter", "customer=cus_1,cus_2 required", "--parameter", "!destination"),
         *("--budget", "team", "--vendor-account", "acct_1", "--unpriced", "POST /v1/charges", "--shadow"),
-        *("--effects", "by-parameters", "--expires", "2999-01-31T00:00:00Z"),
+        *("--effects", "by-parameters", "--refunds", "own-cap", "--expires", "2999-01-31T00:00:00Z"),
     )
     key = spendgate("keys", "create", "all", *options, "--json").json["vaultKey"]
     policy = key["policy"]
@@ -199,7 +200,7 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         "budgets": ["team"],
         "unpriced": ["POST /v1/charges"],
         "vendorAccounts": ["acct_1"],
-        "refunds": "REFUND_RULE_UNSPECIFIED",
+        "refunds": "REFUND_RULE_OWN_CAP",
     }
     shown = spendgate("keys", "show", "all").out
     for part in (
@@ -629,6 +630,7 @@ def test_up_ends_when_a_part_ends(up: Operator) -> None:
     ("arguments", "settings", "code", "sentence"),
     [
         ((), {"SPENDGATE_STRIPE_API_BASE": "http://127.0.0.1:9"}, 2, "but STRIPE_SECRET_KEY is not"),
+        ((), {"TWILIO_AUTH_TOKEN": "secret@"}, 2, "set both TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"),
         (("--sidecar-port", "0"), {}, 2, "sidecar_port: Input should be greater than"),
         (("--policy-port", "8787", "--sidecar-port", "8787"), {}, 2, "must be three different ports"),
         (("--data-dir", "x" * 120), {}, 1, "choose a shorter --data-dir"),
@@ -642,3 +644,13 @@ def test_up_says_why_it_does_not_start(
     assert (answer.code, answer.out) == (code, "")
     assert sentence in answer.error.rpartition("spendgate: ")[2]
     assert "secret@" not in answer.error
+
+
+def test_up_hands_twilio_to_the_sidecar_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"TWILIO_ACCOUNT_SID": f"AC{1:032x}", "TWILIO_AUTH_TOKEN": "secret"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = UpSettings()
+    assert settings.sidecar_environment(None).items() >= given.items()
+    assert not (settings.policy_environment().keys() | bare_environment().keys()) & given.keys()
+    assert settings.upstream_text().endswith(f"; Twilio, account {given['TWILIO_ACCOUNT_SID']}")

@@ -29,6 +29,8 @@ from sidecar import refusals
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
+from sidecar.twilio import endpoints as twilio
+from sidecar.vendor import Vendor
 from spendgate.cap_text import WINDOWS
 from spendgate.cli.app import app
 from spendgate.cli.connection import OperatorSettings
@@ -405,6 +407,22 @@ def test_policies_are_documented() -> None:
     values = {*policy_pb2.PolicyMode.keys()[1:], *policy_pb2.EffectNaming.keys()[1:]}
     values |= {*policy_pb2.RefundRule.keys()[1:]}
     assert values <= named(page)
+
+
+def test_the_interface_of_vendors_is_documented() -> None:
+    """Each member, in its order."""
+    members = [*Vendor.__annotations__, *(name for name in vars(Vendor) if not name.startswith("_"))]
+    assert [row[0] for row in rows("docs/vendors.md", "What a vendor says")] == members
+
+
+def test_what_can_be_called_of_twilio_is_documented() -> None:
+    """Each endpoint, whether it costs money, and which parameters may be repeated."""
+    documented = {row[0]: row for row in rows("docs/vendors.md", "Twilio")}
+    assert documented.keys() == {one.name for one in twilio.ENDPOINTS}
+    for one in twilio.ENDPOINTS:
+        assert documented[one.name][1].startswith("yes") == one.sends
+        assert all(name in documented[one.name][2] for name in one.lists)
+    assert {"Body", "ContentVariables"} == twilio.CREATE.private
 
 
 def test_what_redis_holds_is_documented() -> None:

@@ -15,6 +15,7 @@ ROOTS = {
     "policy_server": REPOSITORY / "policy_server",
     "sidecar": REPOSITORY / "sidecar",
     "stripe_simulator": REPOSITORY / "stripe_simulator",
+    "twilio_simulator": REPOSITORY / "twilio_simulator",
     "spendgate": REPOSITORY / "clients" / "python" / "src" / "spendgate",
 }
 OURS = frozenset(ROOTS)
@@ -30,11 +31,15 @@ MAY_IMPORT = {
 }
 """Parts of which every import is listed."""
 
+SIMULATORS = {"stripe_simulator", "twilio_simulator"}
+VENDORS = {"sidecar.stripe", "sidecar.twilio"}
+
 MAY_NOT_IMPORT = {
-    "policy_server": {"sidecar", "stripe_simulator"},
-    "sidecar": {"policy_server", "stripe_simulator", "redis"},
-    "spendgate": {"policy_server", "sidecar", "stripe_simulator", "redis"},
-    "stripe_simulator": {"policy_server", "sidecar", "spendgate"},
+    "policy_server": {"sidecar", *SIMULATORS},
+    "sidecar": {"policy_server", "redis", *SIMULATORS},
+    "spendgate": {"policy_server", "sidecar", "redis", *SIMULATORS},
+    "stripe_simulator": {"policy_server", "sidecar", "spendgate", "twilio_simulator"},
+    "twilio_simulator": {"policy_server", "sidecar", "spendgate", "stripe_simulator"},
 }
 
 REDIS_IN = ("policy_server.store", "policy_server.app")
@@ -97,6 +102,15 @@ def test_the_programs_know_each_other_only_by_their_contract(part: str) -> None:
         if within(module, part):
             wrong = {n for n in imports(module) for other in MAY_NOT_IMPORT[part] if within(n, other)}
             assert not wrong, f"{module} imports {sorted(wrong)}"
+
+
+def test_only_the_app_knows_which_vendors_there_are() -> None:
+    """A vendor is behind `sidecar.vendor.Vendor`: the way of a request is the same for all."""
+    for module in MODULES:
+        known = {part for part in VENDORS for name in imports(module) if within(name, part)}
+        own = {part for part in VENDORS if within(module, part)}
+        if module.startswith("sidecar") and module != "sidecar.app":
+            assert known <= own, f"{module} imports {sorted(known - own)}"
 
 
 def test_redis_is_known_where_it_is_used() -> None:

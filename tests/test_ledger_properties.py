@@ -20,20 +20,27 @@ from hypothesis.stateful import (
 )
 
 from policy_server.core.errors import HoldClosed
+from policy_server.core.policy import RefundRule
 from policy_server.core.types import Amount, Outcome, SpendCall, Verdict
 from policy_server.core.window import Window
-from tests.ledger_model import Counter, Decision, Effect, LedgerModel, Report
+from tests.ledger_model import Asked, Counter, Decision, Effect, LedgerModel, Report
 from tests.processes import Process, redis_url
 from tests.world import CHARGES, DAY, HOLD_TTL_MS, HOUR, MINUTE, World, calls, key_id, usd
 
 T = TypeVar("T")
 
 RUNS = st.sampled_from(["a", "b"])
-STEPS = st.sampled_from(["", "1", "2", "3", "4"])
-OBJECTS = st.sampled_from(["", "pi_1", "pi_1", "pi_2"])
+STEPS = st.sampled_from(["", *map(str, range(20))])
+OBJECTS = st.sampled_from(["", "pi_1", "pi_1", "pi_2", "pi_3"])
 AMOUNTS = st.sampled_from([0, 1, 30, 50, 100])
-ASKED = st.sampled_from([0, 1, 30, 50, 100, None])
-"""What a call asks for; None when nobody can tell."""
+CALLS = st.builds(
+    Asked,
+    amount=st.sampled_from([0, 1, 30, 50, 100, None]),
+    object_id=OBJECTS,
+    absorbed=st.just(()) | st.lists(st.sampled_from(["pi_1", "pi_2", "pi_3"]), max_size=2).map(tuple),
+    refunded=st.just("") | OBJECTS,
+)
+OPEN = ("held", "unknown")
 RARELY = st.sampled_from([False] * 9 + [True])
 
 
@@ -47,12 +54,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.world = self.run(self._world(url))
         self.model = LedgerModel(HOLD_TTL_MS)
-        self.limits = {"usd/run": 120, "calls/run": 6, "usd/day": 150, "usd/total": 300}
+        self.limits = {"usd/run": 240, "calls/run": 12, "usd/day": 300, "usd/total": 600}
         self.highest = dict(self.limits)
-        self.policy: dict[str, Any] = {"unpriced": (CHARGES,)}
+        self.policy: dict[str, Any] = {"unpriced": (CHARGES,), "refunds": RefundRule.RESTORE}
         self.key = self.run(self.world.key(*self.caps, **self.policy))
         self.verdicts: dict[Effect, Verdict] = {}
-        self.asked: dict[Effect, tuple[int | None, str]] = {}
+        self.asked: dict[Effect, Asked] = {}
 
     async def _world(self, url: str) -> World:
         return World(url)
@@ -76,25 +83,24 @@ class LedgerMachine(RuleBasedStateMachine):
             usd(self.limits["usd/total"], Window.TOTAL),
         ]
 
-    @rule(run=RUNS, step=STEPS, amount=ASKED, object_id=OBJECTS)
-    def authorize(self, run: str, step: str, amount: int | None, object_id: str) -> None:
+    @rule(run=RUNS, step=STEPS, asked=CALLS)
+    def authorize(self, run: str, step: str, asked: Asked) -> None:
         """Ask both; they decide alike."""
-        money = None if amount is None else Amount(amount, "USD")
         call = SpendCall(
             self.key,
             CHARGES,
-            money,
+            None if asked.amount is None else Amount(asked.amount, "USD"),
             run,
             step=step,
-            object_id=object_id,
+            object_id=asked.object_id,
+            absorbed_object_ids=asked.absorbed,
+            refunded_object_id=asked.refunded,
             moves_money=True,
-            unpriced=money is None,
+            unpriced=asked.amount is None,
         )
         verdict = self.run(self.world.server.decide(call))
         effect = (run, step)
-        expected = self.model.authorize(
-            self.world.now_ms, self.caps, effect, amount=amount, object_id=object_id
-        )
+        expected = self.model.authorize(self.world.now_ms, self.caps, effect, asked)
         assert expected == Decision(
             verdict.allowed,
             str(verdict.reason or ""),
@@ -105,21 +111,42 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         if verdict.allowed:
             self.verdicts[effect] = verdict
-            self.asked[effect] = (amount, object_id)
+            self.asked[effect] = asked
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data())
     def ask_again(self, data: st.DataObject) -> None:
         """Repeat a call that was allowed before, as it was."""
         effect = data.draw(st.sampled_from(sorted(self.asked)))
-        self.authorize(*effect, *self.asked[effect])
+        self.authorize(*effect, self.asked[effect])
 
-    @precondition(lambda self: self.asked)
-    @rule(data=st.data(), amount=AMOUNTS)
-    def finish_at(self, data: st.DataObject, amount: int) -> None:
-        """Let the vendor answer with a total for the object, as its calls mostly end."""
-        effect = data.draw(st.sampled_from(sorted(self.asked)))
-        self.report(effect, Report(self.verdicts[effect].attempt, "succeeded", amount, "pi_1"))
+    @precondition(lambda self: self.counted)
+    @rule(data=st.data(), run=RUNS, step=STEPS, amount=AMOUNTS, absorbs=st.booleans())
+    def lean_on(self, data: st.DataObject, run: str, step: str, amount: int, absorbs: bool) -> None:
+        """Refund an object that is counted, or make it part of another."""
+        object_id = data.draw(st.sampled_from(self.counted))
+        leaned_on = {"absorbed": (object_id,)} if absorbs else {"refunded": object_id}
+        self.authorize(run, step, Asked(amount, **leaned_on))
+
+    @property
+    def counted(self) -> list[str]:
+        """The objects that are counted for something."""
+        return [name for name, exposure in sorted(self.model.exposures.items()) if exposure.total]
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data(), object_id=st.sampled_from(["pi_1", "pi_2", "pi_3"]), other=st.none() | AMOUNTS)
+    def finish(self, data: st.DataObject, object_id: str, other: int | None) -> None:
+        """Let the vendor do what was asked, or say another total, as its calls mostly end."""
+        effect = data.draw(st.sampled_from(self.under_way))
+        asked = self.asked[effect]
+        amount = asked.amount if other is None else other
+        report = Report(self.verdicts[effect].attempt, "succeeded", amount, asked.object_id or object_id)
+        self.report(effect, report)
+
+    @property
+    def under_way(self) -> list[Effect]:
+        """The effects whose outcome is not known yet."""
+        return [effect for effect in sorted(self.asked) if self.model.holds[effect].state in OPEN]
 
     @precondition(lambda self: self.verdicts)
     @rule(
@@ -139,7 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
         attempt = self.verdicts[effect].attempt
         if late:
             attempt = attempt - 1 or attempt + 1
-        amount = amount if outcome is Outcome.SUCCEEDED else None
+        amount = amount if outcome is not Outcome.UNKNOWN else None
         self.report(effect, Report(attempt, str(outcome), amount, **more))
 
     def report(self, effect: Effect, report: Report) -> None:
@@ -153,6 +180,7 @@ class LedgerMachine(RuleBasedStateMachine):
         except HoldClosed:
             assert expected is None
 
+    @precondition(lambda self: self.counted)
     @rule(object_id=st.sampled_from(["pi_1", "pi_2", "pi_3"]), amount=AMOUNTS)
     def observe(self, object_id: str, amount: int) -> None:
         """Tell both what an object commits for good; a change is recorded with whether it is an overrun."""
@@ -181,7 +209,7 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def change_a_cap(self, cap: str, factor: int) -> None:
         """Raise or lower one limit."""
-        self.limits[cap] = {"usd/run": 60, "calls/run": 3, "usd/day": 75, "usd/total": 150}[cap] * factor
+        self.limits[cap] = {"usd/run": 120, "calls/run": 6, "usd/day": 150, "usd/total": 300}[cap] * factor
         self.highest[cap] = max(self.highest[cap], self.limits[cap])
         self.run(self.world.change(self.key, *self.caps, **self.policy))
 
@@ -241,7 +269,7 @@ def test_the_scripts_do_what_the_model_does(redis_server: Process) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=120,
+            max_examples=200,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -19,6 +19,7 @@ from policy_server.core.policy import (
     Policy,
     PolicyMode,
     PolicyView,
+    RefundRule,
     check_caps,
 )
 from policy_server.core.ports import KeyRecord
@@ -401,6 +402,7 @@ def test_an_unknown_field_of_a_policy_is_refused(part: Any) -> None:
     [
         {"mode": 99},
         {"effects": 99},
+        {"refunds": 99},
         {"caps": [policy_pb2.Cap(calls=1, window=99)]},  # type: ignore[arg-type]
         {"caps": [policy_pb2.Cap(calls=1)]},
         {"caps": [policy_pb2.Cap(window=policy_pb2.WINDOW_DAY)]},
@@ -445,6 +447,7 @@ _POLICIES = st.builds(
     effects=st.sampled_from(EffectNaming),
     expires_at_ms=st.none() | st.integers(0, NOON + 1000 * DAY),
     budgets=st.lists(st.sampled_from(["team", "all.of_us-2"]), unique=True).map(tuple),
+    refunds=st.sampled_from(RefundRule),
     unpriced=st.lists(_PATTERNS, max_size=2).map(tuple),
     vendor_accounts=st.lists(st.sampled_from(["acct_1", "acct_2/acct_3"]), unique=True).map(tuple),
 )

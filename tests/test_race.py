@@ -11,9 +11,10 @@ from typing import Any
 import grpc
 import pytest
 
+from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 from tests.processes import Process, policy_server_process, redis_url, temporary_folder
-from tests.rpc import Caller, calling, charge, day_cap, make_key, usage
+from tests.rpc import Caller, calling, charge, day_cap, make_key, usage, usd
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +172,94 @@ def test_releases_and_holds_race_without_losing_a_cent(servers: list[Caller], ad
         assert held <= 1_000
         status = usage(admin, key_id)
         assert (status.settled, status.held) == (0, held)
+
+
+def restoring(cap: int) -> policy_pb2.Policy:
+    """A policy under which refunds give back."""
+    policy = day_cap(cap)
+    policy.refunds = policy_pb2.REFUND_RULE_RESTORE
+    policy.unpriced.append("POST /v1/*")
+    return policy
+
+
+def settled(answer: pb.AuthorizeResponse, amount: int, object_id: str) -> pb.SettleRequest:
+    """The report that a call succeeded."""
+    return pb.SettleRequest(
+        authorization_id=answer.authorization_id,
+        attempt=answer.attempt,
+        outcome=pb.OUTCOME_SUCCEEDED,
+        amount=usd(amount),
+        object_id=object_id,
+    )
+
+
+def made(servers: list[Caller], key: str, amount: int, object_id: str) -> None:
+    """A charge, settled."""
+    answer = servers[0](servers[0].policy.Authorize, charge(key, amount, f"make {object_id}"))
+    servers[0](servers[0].policy.Settle, settled(answer, amount, object_id))
+
+
+def test_concurrent_refunds_give_back_no_more_than_was_counted(servers: list[Caller], admin: Caller) -> None:
+    """Of twenty refunds of a tenth each, on a full cap, ten are allowed, and in the end nothing counts."""
+    key, key_id = make_key(admin, restoring(1_000))
+    made(servers, key, 1_000, "ch_1")
+    answers = ask_at_once(
+        servers,
+        [
+            charge(key, 100, f"refund-{n}", endpoint="POST /v1/refunds", refunded_object_id="ch_1")
+            for n in range(20)
+        ],
+    )
+    allowed = [answer for answer in answers if answer.decision == pb.DECISION_ALLOW]
+    assert len(allowed) == 10
+    reports = [settled(answer, 100, f"re_{n}") for n, answer in enumerate(allowed)]
+    results = all_at_once(servers, "Settle", reports * 2)
+    assert {(result.state, result.overrun) for result in results} == {(pb.HOLD_STATE_SETTLED, False)}
+    status = usage(admin, key_id)
+    assert (status.settled, status.held) == (0, 0)
+
+
+def test_of_many_calls_that_absorb_an_object_one_takes_it_over(servers: list[Caller], admin: Caller) -> None:
+    """What is counted for an item stands for one invoice only; the other nineteen hold in full."""
+    key, key_id = make_key(admin, restoring(100_000))
+    made(servers, key, 1_000, "ii_1")
+    answers = ask_at_once(
+        servers,
+        [
+            charge(key, 1_000, f"run-{n}", endpoint="POST /v1/invoices", absorbed_object_ids=["ii_1"])
+            for n in range(20)
+        ],
+    )
+    assert usage(admin, key_id).held == 19_000
+    reports = [settled(answer, 1_000, f"in_{n}") for n, answer in enumerate(answers)]
+    results = all_at_once(servers, "Settle", reports)
+    assert not any(result.overrun for result in results)
+    status = usage(admin, key_id)
+    assert (status.settled, status.held) == (20_000, 0)
+
+
+def test_observations_and_repeats_of_them_count_once(servers: list[Caller], admin: Caller) -> None:
+    """What both servers are told at once, again and again, changes the count once."""
+    key, key_id = make_key(admin, day_cap(10_000))
+    made(servers, key, 700, "pi_1")
+    seen = pb.Observation(vault_key_id=key_id, object_id="pi_1", amount=usd(900))
+    all_at_once(
+        servers, "BatchRecordObservations", [pb.BatchRecordObservationsRequest(observations=[seen] * 3)] * 20
+    )
+    assert usage(admin, key_id).settled == 900
+
+
+def test_calls_without_a_price_count_to_the_cent(servers: list[Caller], admin: Caller) -> None:
+    """Settled at once, each counts its own amount; afterwards the full cap refuses the next."""
+    key, key_id = make_key(admin, restoring(1_000))
+    asked = [
+        pb.AuthorizeRequest(vault_key=key, endpoint="POST /v1/invoices", run_id=f"run-{n}", unpriced=True)
+        for n in range(20)
+    ]
+    answers = ask_at_once(servers, asked)
+    reports = [settled(answer, 61, f"in_{n}") for n, answer in enumerate(answers)]
+    assert not any(result.overrun for result in all_at_once(servers, "Settle", reports))
+    assert usage(admin, key_id).settled == 20 * 61
+    asked[0].run_id, asked[0].request_id = "next", "next"
+    refused = servers[1].persist(servers[1].policy.Authorize, asked[0])
+    assert refused.deny_reason == pb.DENY_REASON_CAP_EXCEEDED

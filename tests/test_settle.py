@@ -546,3 +546,54 @@ async def test_a_call_without_a_price_that_failed_counts_nothing(world: World) -
     assert await world.count(key) == (0, 0)
     assert (await world.settle(verdict, 300)).overrun
     assert await world.count(key) == (300, 0)
+
+
+# What an attack found once.
+
+
+async def test_a_step_that_held_nothing_makes_no_later_step_free(world: World) -> None:
+    """An update of an intent shows its amount; that is not counted, and the confirm must hold all of it."""
+    key = await world.key(usd(1000))
+    update = "POST /v1/payment_intents/{intent}"
+    shown = await world.ask(key, endpoint=update, object_id="pi_1")
+    assert not (await world.settle(shown, 900, object_id="pi_1")).overrun
+    assert await world.count(key) == (0, 0)
+    confirm = await world.ask(key, 900, "run", f"{update}/confirm", object_id="pi_1")
+    assert await world.count(key) == (0, 900)
+    await world.settle(confirm, 900, object_id="pi_1")
+    assert (await world.ask(key, 101, "other")).reason is DenyReason.CAP_EXCEEDED
+
+
+async def test_a_late_outcome_of_the_call_that_made_an_object_lowers_nothing(world: World) -> None:
+    """The create is told of after later steps were counted: it did not know of them."""
+    key = await world.key(usd(10_000))
+    created = await world.ask(key, 100, endpoint="POST /v1/payment_intents")
+    confirm = "POST /v1/payment_intents/{intent}/confirm"
+    raised = await world.ask(key, 5000, "run", confirm, object_id="pi_1")
+    await world.settle(raised, 5000, object_id="pi_1")
+    await world.settle(created, 100, object_id="pi_1")
+    assert await world.count(key) == (5000, 0)
+
+
+async def test_a_failed_call_counts_what_it_left_behind(world: World) -> None:
+    """A declined intent can still be paid: it stays counted until a cancel, and a fresh try is possible."""
+    key = await world.key(usd(1000))
+    declined = await world.ask(key, 600, endpoint="POST /v1/payment_intents")
+    result = await world.settle(declined, 600, Outcome.FAILED, object_id="pi_1")
+    assert result.state is HoldState.RELEASED
+    assert await world.count(key) == (600, 0)
+    assert (await world.ask(key, 600, endpoint="POST /v1/payment_intents")).reason is DenyReason.CAP_EXCEEDED
+    cancel = await world.ask(key, endpoint="POST /v1/payment_intents/{intent}/cancel", object_id="pi_1")
+    await world.settle(cancel, 0, object_id="pi_1")
+    assert await world.count(key) == (0, 0)
+    again = await world.ask(key, 600, endpoint="POST /v1/payment_intents")
+    assert (again.allowed, again.attempt) == (True, 2)
+
+
+async def test_a_duplicate_is_told_what_the_first_call_asked_for(world: World) -> None:
+    """So that an amount which was asked of the vendor is written into the repeat as it was."""
+    key = await world.key(usd(1000))
+    first = await world.ask(key, 700, fingerprint="f")
+    assert first.asked is None
+    again = await world.ask(key, None, fingerprint="f", moves_money=True)
+    assert (again.duplicate, again.asked) == (True, Amount(700, "USD"))

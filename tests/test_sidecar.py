@@ -111,6 +111,15 @@ def test_a_charge_without_any_name_is_refused(stack: Stack) -> None:
     assert stack.simulator.posts() == []
 
 
+def test_a_delete_needs_no_name(stack: Stack) -> None:
+    """SDKs name no DELETE, because what is gone can't be deleted again; each is a call of its own."""
+    agent = stack.agent(stack.key())
+    made = agent.post("/customers", headers={"Idempotency-Key": "a"}).json()["id"]
+    assert agent.delete(f"/customers/{made}").json()["deleted"] is True
+    gone = agent.delete(f"/customers/{made}")
+    assert (gone.status_code, gone.headers["spendgate-duplicate"]) == (404, "false")
+
+
 def test_a_decline_gives_the_money_back_and_a_fresh_try_is_possible(stack: Stack) -> None:
     """402 passes through, releases the hold, and the next try goes out under a new upstream key."""
     key = stack.key()

@@ -183,7 +183,49 @@ def test_an_intent_that_needs_action_counts_and_then_what_was_received(stack: St
     stack.settled(key, 900)
 
 
+def test_a_declined_intent_counts_until_it_is_cancelled(stack: Stack) -> None:
+    """Its client secret can still pay it; a cancel gives it back, and a fresh try is possible."""
+    key = stack.key(caps=[cap(1000)])
+    agent = Agent(stack, key)
+    intent = {"amount": 700, "currency": "usd", "confirm": "true", "return_url": "https://example.com"}
+    declined = agent.ask("/payment_intents", "pay", **intent, payment_method="pm_card_chargeDeclined")
+    assert declined.status_code == 402
+    stack.settled(key, 700)
+    left = declined.json()["error"]["payment_intent"]["id"]
+    fresh = {**intent, "payment_method": "pm_card_visa"}
+    assert agent.ask("/payment_intents", "pay", **fresh).status_code == 429
+    agent.post(f"/payment_intents/{left}/cancel")
+    stack.settled(key, 0)
+    assert agent.post("/payment_intents", "pay", **fresh)["status"] == "succeeded"
+    stack.settled(key, 700)
+
+
+def test_an_update_makes_no_confirm_free(stack: Stack) -> None:
+    """An update of something else counts nothing of what the intent shows, so the confirm counts it all."""
+    key = stack.key(caps=[cap(1000)])
+    made_elsewhere = Agent(stack, stack.key(caps=[cap(100_000)])).post(
+        "/payment_intents", amount=90_000, currency="usd"
+    )["id"]
+    agent = Agent(stack, key)
+    agent.post(f"/payment_intents/{made_elsewhere}", description="mine")
+    confirmed = agent.ask(f"/payment_intents/{made_elsewhere}/confirm", payment_method="pm_card_visa")
+    assert confirmed.status_code == 429
+    assert stack.simulator.money["charged"] == 0
+
+
 # Refunds.
+
+
+def test_an_amount_that_was_asked_for_is_written_into_the_call(stack: Stack) -> None:
+    """What changes at Stripe between pricing and sending changes nothing; a repeat is the same request."""
+    key = stack.key()
+    agent = Agent(stack, key)
+    charge = agent.post("/charges", **CHARGE)["id"]
+    stack.simulator.fault("drop_reply", match={"path": "/v1/refunds", "method": "POST"})
+    assert agent.ask("/refunds", "back", charge=charge).status_code == 504
+    assert agent.post("/refunds", "back", charge=charge)["amount"] == 1900
+    assert [post["parameters"]["amount"] for post in stack.simulator.posts("/v1/refunds")] == ["1900"] * 2
+    stack.settled(key, 3800)
 
 
 def test_the_legacy_refund_counts_what_it_refunds_and_not_the_charge(stack: Stack) -> None:

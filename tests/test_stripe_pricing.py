@@ -88,6 +88,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
         "id": "ii_1",
         "currency": "usd",
         "amount": 300,
+        "quantity": 3,
         "pricing": {"unit_amount_decimal": "100"},
     },
     "/v1/subscriptions/sub_1": {
@@ -135,9 +136,9 @@ def read(endpoint: str, form: dict[str, str] | str = "", **headers: str) -> Call
     )
 
 
-def price(endpoint: str, form: dict[str, str] | str = "") -> Price | None:
+def price(endpoint: str, form: dict[str, str] | str = "", **headers: str) -> Price | None:
     """Price a call, asking for the objects above."""
-    call = read(endpoint, form)
+    call = read(endpoint, form, **headers)
     if call.price is not None or not call.asks:
         return call.price
 
@@ -196,6 +197,13 @@ PRICED: list[tuple[str, Any, int, str]] = [
     ("POST /v1/invoiceitems", {"customer": "cus_1", "pricing[price]": "price_1", "quantity": "3"}, 3750, "USD"),
     ("POST /v1/invoiceitems", {"customer": "cus_1", "invoice": "in_1", "amount": "300", "currency": "usd"}, 4500, "USD"),
     ("POST /v1/invoiceitems/ii_1", {"quantity": "7"}, 700, "USD"),
+    # An update names no currency, and the quantity stays as it is.
+    ("POST /v1/invoiceitems/ii_1", {"quantity_decimal": "2.5"}, 300, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"tax_behavior": "inclusive"}, 300, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"amount": "900"}, 900, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"unit_amount_decimal": "200"}, 600, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"pricing[price]": "price_1"}, 3750, "USD"),
+    ("POST /v1/invoiceitems/ii_1", {"pricing[price]": "price_1", "quantity": "2"}, 2500, "USD"),
     ("POST /v1/invoices", {"customer": "cus_1", "currency": "usd", "pending_invoice_items_behavior": "include"}, 300, "USD"),
     ("POST /v1/invoices/in_1/finalize", {}, 4200, "USD"),
     ("POST /v1/invoices/in_1/pay", {}, 4200, "USD"),
@@ -209,6 +217,9 @@ PRICED: list[tuple[str, Any, int, str]] = [
     ("POST /v1/subscriptions/sub_1", {"items[0][id]": "si_1", "items[0][deleted]": "true"}, 100, "USD"),
     ("POST /v1/subscriptions/sub_1", {"trial_end": "now"}, 2600, "USD"),
     ("POST /v1/subscription_items/si_1", {"quantity": "4"}, 5000, "USD"),
+    # Resuming bills, whatever it is given.
+    ("POST /v1/subscriptions/sub_1/resume", {}, 2600, "USD"),
+    ("POST /v1/subscriptions/sub_1/resume", {"expand[0]": "latest_invoice"}, 2600, "USD"),
     # Carts count at their highest.
     ("POST /v1/checkout/sessions", {"line_items[0][price]": "price_1", "line_items[0][quantity]": "2"}, 2500, "USD"),
     ("POST /v1/checkout/sessions", {"currency": "jpy", "line_items[0][price]": "price_1", "line_items[0][quantity]": "2"}, 360, "JPY"),
@@ -260,6 +271,9 @@ UNPRICED: list[tuple[str, Any]] = [
         "POST /v1/checkout/sessions",
         {"line_items[0][price]": "price_1", "line_items[0][tax_rates][0]": "txr_1"},
     ),
+    ("POST /v1/checkout/sessions/cs_1", {"shipping_options[0][shipping_rate]": "shr_1"}),
+    ("POST /v1/invoices/in_1", {"tax_percent": "20"}),
+    ("POST /v1/subscriptions", {"customer": "cus_1", "items[0][price]": "price_1", "tax_percent": "20"}),
     ("POST /v1/subscriptions", {"customer": "cus_1", "items[0][price]": "price_usage"}),
     (
         "POST /v1/subscriptions",
@@ -291,6 +305,8 @@ MOVES_NOTHING: list[tuple[str, Any]] = [
     ("POST /v1/invoices", {"customer": "cus_1"}),
     ("POST /v1/invoices/in_1/pay", {"paid_out_of_band": "true"}),
     ("POST /v1/subscriptions/sub_1", {"metadata[a]": "b", "cancel_at_period_end": "true"}),
+    ("POST /v1/invoiceitems/ii_1", {"description": "b"}),
+    ("POST /v1/checkout/sessions/cs_1", {"metadata[a]": "b"}),
     ("POST /v1/prices", {"unit_amount": "9999999", "currency": "usd", "product": "prod_1"}),
     ("POST /v1/coupons", {"amount_off": "500", "currency": "usd"}),
     ("POST /v1/setup_intents", {"single_use[amount]": "5", "single_use[currency]": "usd"}),
@@ -300,8 +316,9 @@ MOVES_NOTHING: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("endpoint", "form"), MOVES_NOTHING)
 def test_what_moves_nothing_is_not_counted(endpoint: str, form: Any) -> None:
-    """Metadata, catalog entries, mandates and previews are not money."""
+    """Metadata, catalog entries, mandates and previews are not money; a version that SDKs send changes nothing."""
     assert price(endpoint, form) is None
+    assert price(endpoint, form, stripe_version="2026-10-28.endive") is None
 
 
 REFUSED: list[tuple[str, Any, str]] = [

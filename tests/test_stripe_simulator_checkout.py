@@ -156,7 +156,8 @@ def test_a_trial_is_free_at_first(simulator: Simulator) -> None:
 
 def test_setup_saves_a_card_and_moves_nothing(simulator: Simulator) -> None:
     made = simulator.stripe.checkout.sessions.create({"mode": "setup", "currency": "usd"})
-    assert made.amount_total is None
+    assert (made.amount_total, made.currency) == (None, "usd")
+    assert simulator.stripe.checkout.sessions.create({"mode": "setup"}).currency is None
     paid = simulator.pay(made.id)
     saved = simulator.stripe.setup_intents.retrieve(paid["setup_intent"])
     assert (saved.status, saved.customer) == ("succeeded", paid["customer"])

@@ -13,7 +13,7 @@ from policy_server.core import messages, vault_key
 from policy_server.core.directory import Directory, Standing
 from policy_server.core.effects import Effect, fingerprint_of, is_read, name_effect, upstream_key
 from policy_server.core.errors import FieldInvalid, SpendgateError, StoreUnavailable
-from policy_server.core.policy import EffectNaming, OwnedCap, PolicyMode, PolicyView, Terms
+from policy_server.core.policy import EffectNaming, OwnedCap, PolicyMode, PolicyView, RefundRule, Terms
 from policy_server.core.ports import (
     AccountRecord,
     Answer,
@@ -96,7 +96,7 @@ class Authorizer:
         if presented is None or standing is None:
             return await self._question_of_stranger(call), None
         now_ms = self._now() + self._store_ahead_ms
-        terms = standing.view.terms(call.endpoint)
+        terms = standing.view.terms(call.endpoint, refund=bool(call.refunded_object_id))
         refusal = _refusal_of_key(presented, standing, now_ms) or _refusal_of_account(standing.account)
         shadow_refusal = None
         policy = standing.key.policy
@@ -125,6 +125,7 @@ class Authorizer:
                 refusal=refusal,
                 call_refusal=_refusal_by_call_cap(call, terms),
                 unpriced_in=_unpriced_in(call, standing.view, terms),
+                restored_object_id=call.refunded_object_id if policy.refunds is RefundRule.RESTORE else "",
                 shadow=shadow,
                 shadow_refusal=shadow_refusal,
             ),
@@ -146,6 +147,7 @@ class Authorizer:
             refusal=Refusal(DenyReason.VAULT_KEY_UNKNOWN),
             call_refusal=None,
             unpriced_in=None,
+            restored_object_id="",
             shadow=False,
             shadow_refusal=None,
         )
@@ -218,11 +220,13 @@ def _unpriced_in(call: SpendCall, view: PolicyView, terms: Terms) -> tuple[str, 
 
 
 def _refusal_of_currency(call: SpendCall, view: PolicyView, terms: Terms) -> Refusal | None:
+    own_caps = bool(call.refunded_object_id) and view.policy.refunds is RefundRule.OWN_CAP
+    detail = "Its refunds need a cap of their own, one that names this endpoint." if own_caps else ""
     if _unpriced_in(call, view, terms) == ():
-        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED)
+        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, detail=detail)
     moves = call.amount is not None and call.amount.minor_units > 0
     if moves and call.amount and not view.allows_currency(call.amount.currency, terms.caps):
-        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=call.amount.currency)
+        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=call.amount.currency, detail=detail)
     return None
 
 
@@ -266,6 +270,7 @@ def _verdict(question: Question, standing: Standing | None, answer: Answer) -> V
         policy_version=question.key_version,
         vault_key_id=question.vault_key_id,
         shadow_reason=answer.shadow_reason,
+        asked=answer.asked,
     )
     if answer.allowed:
         return verdict

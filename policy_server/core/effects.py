@@ -41,8 +41,10 @@ def fingerprint_of(call: SpendCall) -> str:
     if call.fingerprint:
         return call.fingerprint
     amount = f"{call.amount.minor_units} {call.amount.currency}" if call.amount else ""
-    account = (call.vendor_account,) if call.vendor_account else ()
-    return _digest(call.endpoint, amount, call.object_id, *account)
+    parts = [call.endpoint, amount, call.object_id]
+    if call.vendor_account or call.refunded_object_id:
+        parts += [call.vendor_account, call.refunded_object_id]
+    return _digest(*parts)
 
 
 def name_effect(call: SpendCall, vault_key_id: str, *, by_parameters: bool) -> Effect:

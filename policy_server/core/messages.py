@@ -58,17 +58,15 @@ def refusal(question: Question, verdict: Verdict) -> str:
 
 
 def _currency_not_allowed(question: Question) -> str:
-    if question.refusal and question.refusal.rule.startswith("budget "):
-        return (
-            f"The {question.refusal.rule} that this vault key draws from does not exist. Tell the operator."
-        )
+    rule, detail = (question.refusal.rule, question.refusal.detail) if question.refusal else ("", "")
+    if rule.startswith("budget "):
+        return f"The {rule} that this vault key draws from does not exist. Tell the operator."
     if question.call.unpriced:
-        return (
-            "The policy of this vault key has no cap on money at this endpoint, so it may not move any. "
-            "Trying again can't help."
-        )
-    currency = question.call.amount.currency if question.call.amount else ""
-    return f"The policy of this vault key has no cap for {currency}, so it may not move {currency}."
+        why = "The policy of this vault key has no cap on money at this endpoint, so it may not move any."
+    else:
+        currency = question.call.amount.currency if question.call.amount else ""
+        why = f"The policy of this vault key has no cap for {currency}, so it may not move {currency}."
+    return f"{why} {detail}".rstrip()
 
 
 def _cap_exceeded(question: Question, verdict: Verdict) -> str:

@@ -38,6 +38,17 @@ class EffectNaming(StrEnum):
     BY_PARAMETERS = "by_parameters"
 
 
+class RefundRule(StrEnum):
+    """How a call counts that gives back the money of an object."""
+
+    COUNTED = "counted"
+    """As any money that moves."""
+    OWN_CAP = "own_cap"
+    """Only under caps that name endpoints."""
+    RESTORE = "restore"
+    """It gives back what is counted for the object; only what is above that counts."""
+
+
 class EndpointPattern:
     """A method and a path, some segments of which may be anything.
 
@@ -154,6 +165,7 @@ class Policy:
     """Accounts at the vendor that calls may act for besides the key's own."""
     unpriced: tuple[str, ...] = ()
     """Endpoints that may be called although nobody can tell the amount before."""
+    refunds: RefundRule = RefundRule.COUNTED
 
     def __post_init__(self) -> None:
         for name, values, most in (
@@ -205,6 +217,7 @@ class Policy:
             budgets=tuple(stored["budgets"]),
             vendor_accounts=tuple(stored.get("vendor_accounts", ())),
             unpriced=tuple(stored.get("unpriced", ())),
+            refunds=RefundRule(stored.get("refunds", RefundRule.COUNTED)),
         )
 
 
@@ -246,7 +259,7 @@ class PolicyView:
 
     policy: Policy
     budgets: Mapping[str, tuple[Cap, ...]]
-    _terms: dict[str, Terms] = field(default_factory=dict)
+    _terms: dict[tuple[str, bool], Terms] = field(default_factory=dict)
 
     _REMEMBERED = 1024
 
@@ -271,15 +284,16 @@ class PolicyView:
         """Every cap the key draws from."""
         return [one for one, _ in self._caps]
 
-    def terms(self, endpoint: str) -> Terms:
-        """Return what the policy says about ``endpoint``."""
-        known = self._terms.get(endpoint)
+    def terms(self, endpoint: str, *, refund: bool = False) -> Terms:
+        """Return what the policy says about ``endpoint``, called for a refund or not."""
+        own_caps = refund and self.policy.refunds is RefundRule.OWN_CAP
+        known = self._terms.get((endpoint, own_caps))
         if known is None:
             if len(self._terms) >= self._REMEMBERED:
                 self._terms.clear()
-            known = self._terms[endpoint] = Terms(
+            known = self._terms[endpoint, own_caps] = Terms(
                 allowed=any(pattern.matches(endpoint) for pattern in self._allow),
-                caps=tuple(one for one, on in self._caps if _applies(on, endpoint)),
+                caps=tuple(one for one, on in self._caps if _applies(on, endpoint) and (on or not own_caps)),
                 rules=tuple(
                     rule
                     for rule, on in self._rules

@@ -10,6 +10,7 @@ from policy_server.core.effects import Effect
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, OwnedCap, Policy
 from policy_server.core.types import (
+    Amount,
     AuditEvent,
     AuditFilter,
     DenyReason,
@@ -86,6 +87,8 @@ class Question:
     """Refuse so, unless the call is a duplicate."""
     unpriced_in: tuple[str, ...] | None
     """Currencies in which a call without an amount may be settled; None when it needs an amount."""
+    restored_object_id: str
+    """The object whose count a refund gives back; empty when the policy has another rule."""
     shadow: bool
     shadow_refusal: Refusal | None
 
@@ -115,6 +118,8 @@ class Answer:
     object_id: str
     expires_at_ms: int
     shadow_reason: DenyReason | None
+    asked: Amount | None
+    """What the first call asked for, with a duplicate."""
     counts: tuple[tuple[int, int], ...]
     """Settled and held of each cap of the question."""
 

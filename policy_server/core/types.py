@@ -105,6 +105,10 @@ class SpendCall:
     """The account at the vendor that the call acts for; empty means the key's own."""
     unpriced: bool = False
     """Money moves, and nobody can tell how much before it has; ``amount`` is None."""
+    absorbed_object_ids: tuple[str, ...] = ()
+    """Objects that become part of the one that the call makes or changes."""
+    refunded_object_id: str = ""
+    """The object whose money the call gives back; makes the call a refund."""
 
     @property
     def spends(self) -> bool:
@@ -152,6 +156,8 @@ class Verdict:
     allowed_endpoints: tuple[str, ...] = ()
     vault_key_id: str = ""
     shadow_reason: DenyReason | None = None
+    asked: Amount | None = None
+    """What the first call with this effect asked for, with a duplicate."""
 
 
 @dataclass(frozen=True, slots=True)

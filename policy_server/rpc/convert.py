@@ -19,6 +19,7 @@ from policy_server.core.policy import (
     ParameterRule,
     Policy,
     PolicyMode,
+    RefundRule,
     check_currency,
     check_name,
 )
@@ -57,6 +58,7 @@ _HOLD_TTL_MAX_MS = 24 * 3_600_000
 _TIME_MAX_MS = 253_402_300_799_999  # the last moment that a Timestamp can name
 _BATCH_MAX = 256
 _NAMES_MAX = 255
+_ABSORBED_MAX = 100
 
 # Enum values by name, which every message constructor takes.
 _DENY_REASONS = {reason: f"DENY_REASON_{reason.name}" for reason in DenyReason}
@@ -74,6 +76,12 @@ _EFFECTS = {
     policy_pb2.EFFECT_NAMING_UNSPECIFIED: EffectNaming.BY_ENDPOINT,
     policy_pb2.EFFECT_NAMING_BY_ENDPOINT: EffectNaming.BY_ENDPOINT,
     policy_pb2.EFFECT_NAMING_BY_PARAMETERS: EffectNaming.BY_PARAMETERS,
+}
+_REFUNDS = {
+    policy_pb2.REFUND_RULE_UNSPECIFIED: RefundRule.COUNTED,
+    policy_pb2.REFUND_RULE_COUNTED: RefundRule.COUNTED,
+    policy_pb2.REFUND_RULE_OWN_CAP: RefundRule.OWN_CAP,
+    policy_pb2.REFUND_RULE_RESTORE: RefundRule.RESTORE,
 }
 _KINDS = {audit_service_pb2.AuditEventKind.Value(f"AUDIT_EVENT_KIND_{kind.name}"): kind for kind in AuditKind}
 
@@ -105,7 +113,17 @@ def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
         moves_money=message.moves_money,
         vendor_account=_short("vendor_account", message.vendor_account, _NAMES_MAX),
         unpriced=message.unpriced,
+        absorbed_object_ids=_absorbed(message.absorbed_object_ids) if message.absorbed_object_ids else (),
+        refunded_object_id=_short("refunded_object_id", message.refunded_object_id, _NAMES_MAX),
     )
+
+
+def _absorbed(object_ids: Sequence[str]) -> tuple[str, ...]:
+    if len(object_ids) > _ABSORBED_MAX:
+        raise FieldInvalid("absorbed_object_ids", f"may have at most {_ABSORBED_MAX} entries")
+    if not all(object_ids):
+        raise FieldInvalid("absorbed_object_ids", "must each name an object")
+    return tuple(_short("absorbed_object_ids", one, _NAMES_MAX) for one in object_ids)
 
 
 def amount(message: amount_pb2.Amount) -> Amount:
@@ -143,6 +161,9 @@ def authorize_response(verdict: Verdict) -> policy_service_pb2.AuthorizeResponse
         replay=_REPLAYS[verdict.replay] if verdict.replay else None,
         shadow_deny_reason=_DENY_REASONS[verdict.shadow_reason] if verdict.shadow_reason else None,
     )
+    if verdict.asked is not None:
+        message.amount.minor_units = verdict.asked.minor_units
+        message.amount.currency_code = verdict.asked.currency
     if verdict.expires_at_ms:
         message.expire_time.FromMilliseconds(verdict.expires_at_ms)
     return message
@@ -172,8 +193,8 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
     if message.attempt < 1:
         raise FieldInvalid("attempt", "must be the attempt that Authorize returned, from 1")
     has_amount = message.HasField("amount")
-    if has_amount and outcome is not Outcome.SUCCEEDED:
-        raise FieldInvalid("amount", "goes with OUTCOME_SUCCEEDED only")
+    if has_amount and outcome is Outcome.UNKNOWN:
+        raise FieldInvalid("amount", "does not go with OUTCOME_UNKNOWN")
     return Settlement(
         authorization_id=_short("authorization_id", message.authorization_id, _NAMES_MAX),
         attempt=message.attempt,
@@ -221,8 +242,11 @@ def policy(message: policy_pb2.Policy) -> Policy:
     """Check and convert a policy; what this server does not know is refused, never ignored."""
     refuse_unknown_fields(message, "policy")
     mode, effects = _MODES.get(message.mode), _EFFECTS.get(message.effects)
-    if mode is None or effects is None:
-        raise FieldInvalid("policy", "has a mode or an effect naming that this server does not know")
+    refunds = _REFUNDS.get(message.refunds)
+    if mode is None or effects is None or refunds is None:
+        raise FieldInvalid(
+            "policy", "has a mode, an effect naming or a refund rule that this server does not know"
+        )
     return Policy(
         allow=tuple(message.allow),
         caps=caps(message.caps),
@@ -239,6 +263,7 @@ def policy(message: policy_pb2.Policy) -> Policy:
         budgets=tuple(message.budgets),
         vendor_accounts=tuple(message.vendor_accounts),
         unpriced=tuple(message.unpriced),
+        refunds=refunds,
     )
 
 
@@ -411,6 +436,7 @@ def _policy_message(stored: Policy) -> policy_pb2.Policy:
         budgets=stored.budgets,
         vendor_accounts=stored.vendor_accounts,
         unpriced=stored.unpriced,
+        refunds=f"REFUND_RULE_{stored.refunds.name}",
     )
     if stored.expires_at_ms is not None:
         message.expire_time.FromMilliseconds(stored.expires_at_ms)

@@ -13,6 +13,7 @@ from policy_server.core.effects import vault_key_id_of
 from policy_server.core.errors import HoldClosed, HoldNotFound, SpendgateError, StoreUnavailable
 from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, Stale
 from policy_server.core.types import (
+    Amount,
     DenyReason,
     HoldState,
     LocalRefusal,
@@ -144,6 +145,9 @@ class RedisLedger:
             "object_id": call.object_id,
             "caps": [_cap(counted) for counted in question.caps],
         }
+        if call.absorbed_object_ids or question.restored_object_id:
+            asked |= _leaned_on(question)
+            asked["exposure_prefix"] = names.exposure(question.vault_key_id, "")
         if question.unpriced_in is not None:
             asked["unpriced_in"] = question.unpriced_in
         if refusal:
@@ -202,6 +206,14 @@ class RedisLedger:
         return Run([exposure, names.audit, names.sequence], [to_json(seen), _facts(facts)])
 
 
+def _leaned_on(question: Question) -> dict[str, Any]:
+    """Return the other objects whose counts the call may take over or give back, each once."""
+    call, restored = question.call, question.restored_object_id
+    absorbed = [one for one in dict.fromkeys(call.absorbed_object_ids) if one != call.object_id]
+    own = {call.object_id, *absorbed}
+    return {"absorbed": absorbed, "restored": restored if restored not in own else ""}
+
+
 def _cap(counted: CountedCap) -> dict[str, Any]:
     owned = counted.owned
     return {
@@ -250,8 +262,9 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         return Stale()
     if status == "out_of_span":
         return OutOfSpan(int(reply[1]))
-    numbers = [int(number) for number in reply[10:]]
+    numbers = [int(number) for number in reply[12:]]
     _, allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = reply[:10]
+    asked, currency = reply[10:12]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -262,6 +275,7 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         object_id=object_id,
         expires_at_ms=int(deadline),
         shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
+        asked=Amount(int(asked), currency) if asked else None,
         counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
     )
 

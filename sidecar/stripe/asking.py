@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from sidecar.refusals import Refused
 from sidecar.vendor import Fetch
 
 Object = Mapping[str, Any]
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
 T = TypeVar("T")
 
 
@@ -47,8 +49,9 @@ def _unreadable() -> Refused:
 
 
 def currency_of(source: Object, where: str = "currency") -> str:
+    """Return a currency in upper case; raise `TypeError` where there is none, as in a session for setup."""
     currency = at(source, where)
-    if not isinstance(currency, str):
+    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
         raise TypeError
     return currency.upper()
 

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 
 from sidecar.exchange import Request
+from sidecar.forms import Pairs, write
 from sidecar.refusals import malformed
 from sidecar.stripe import forms, json_body, multipart
-from sidecar.stripe.forms import Pairs
 
 KEY_FIELD = "idempotency_key"
 KEY_MAX = 255
@@ -69,7 +69,7 @@ def _from_form(pairs: Pairs, *, in_query: bool) -> Parameters:
         for key, value in pairs
         if in_query or key != KEY_FIELD
     ]
-    written = forms.write(pairs)
+    written = write(pairs)
     if in_query:
         return Parameters(pairs, query=written.decode())
     return Parameters(pairs, body=written, content_type=_FORM, given_key=given_key)

@@ -41,8 +41,8 @@ _ANSWERS = """
 | `refund`, `amount` | the amount; nothing once it failed, was cancelled, reversed or returned |
 | `invoice` | what was paid; what is due before; nothing once it is void |
 | `invoiceitem` | its amount, until it is part of an invoice, which then counts it |
-| `checkout.session` | what was held while it is open, because its customer may choose more; then `amount_total`; nothing once it expired |
-| `subscription` | its latest invoice, when the answer has it expanded |
+| `checkout.session` | `amount_total`; while it is open, no less than was held, because its customer may choose more; nothing once it expired |
+| `subscription` | its latest invoice, when the answer has it expanded; during a trial what was held, for the period that follows |
 | `from.debited` | what is debited, in its currency, which an exchange makes another than the amount's |
 | `credit_grant`, `amount_total` | the amount of that name |
 | `deleted` | nothing any more |

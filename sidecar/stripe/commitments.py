@@ -8,11 +8,9 @@ client secret lets a customer pay it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from sidecar.stripe.asking import Object, currency_of
 from sidecar.vendor import Money
-
-Object = Mapping[str, Any]
 
 _GONE = frozenset({"failed", "canceled", "cancelled", "expired", "void", "reversed", "returned"})
 """States of an object that moves nothing any more."""
@@ -79,19 +77,14 @@ def _invoice(invoice: Object) -> Money:
 
 
 def _session(session: Object) -> Money:
-    match session.get("status"):
-        case "expired":
-            return _money(session, 0)
-        case "complete":
-            return _money(session, session.get("amount_total") or 0)
-        case _:
-            # Its customer may still raise the quantities, or choose the dearer shipping.
-            raise ValueError
+    total = session.get("amount_total") or 0
+    return _money(session, 0 if session.get("status") == "expired" else total)
 
 
 def _subscription(subscription: Object) -> Money:
     invoice = subscription["latest_invoice"]
-    if not isinstance(invoice, Mapping):
+    if not isinstance(invoice, Mapping) or subscription.get("status") == "trialing":
+        # The invoice of a trial is of nothing; the first period is billed without another call.
         raise TypeError
     return _invoice(invoice)
 
@@ -111,18 +104,18 @@ def _item(item: Object) -> Money:
 
 def _grant(grant: Object) -> Money:
     monetary = grant["amount"]["monetary"]
-    return Money(int(monetary["value"]), str(monetary["currency"]).upper())
+    return _money(monetary, monetary["value"])
 
 
 def _debited(payment: Object) -> Money:
     """Read a v2 payment: with an exchange of currencies, what is debited is what leaves."""
     money = (payment.get("from") or {}).get("debited") or payment["amount"]
     gone = payment.get("status") in _GONE
-    return Money(0 if gone else int(money["value"]), str(money["currency"]).upper())
+    return _money(money, 0 if gone else money["value"])
 
 
-def _money(answer: Object, amount: Any) -> Money:
-    return Money(int(amount), str(answer["currency"]).upper())
+def _money(answer: Object, amount: int | str) -> Money:
+    return Money(int(amount), currency_of(answer))
 
 
 READERS: dict[str, Callable[[Object], Money]] = {

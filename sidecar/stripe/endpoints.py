@@ -9,7 +9,7 @@ no SDK any more and still served.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sidecar.stripe import sums
@@ -55,6 +55,8 @@ class Endpoint:
     """Whether each call counts by itself, and not under the object in its answer."""
     refused: frozenset[str] = frozenset()
     """Parameters that can't be priced here, whatever the policy says."""
+    pins: str = ""
+    """The parameter by which the amount that was asked for is fixed, where the request leaves it open."""
     streams: bool = False
     """Whether the answer may be large and is passed on as it comes."""
     files: bool = False
@@ -92,7 +94,7 @@ def _undo(endpoint: str, answers: str, **more: object) -> Endpoint:
 def _deletes(endpoint: str, **more: object) -> Endpoint:
     """A call whose answer says only that the object is gone; its currency is asked for before."""
     path = endpoint.split(" ")[1].partition("{")[0]
-    rule = Asked(f"{path}{{}}", nothing, "what was counted is given back")
+    rule = Asked(f"{path}{{}}", nothing, "what was counted is given back", amount="")
     return _row(endpoint, Direction.NONE, rule, "deleted", step=True, **more)
 
 
@@ -137,6 +139,8 @@ _CHANGED_SUBSCRIPTION = Computed(
     "one period of the subscription as it will be, in full, and `add_invoice_items`",
     harmless=_FREE_FOR_SUBSCRIPTIONS,
 )
+# Resuming bills, whatever it is given.
+_RESUMED_SUBSCRIPTION = replace(_CHANGED_SUBSCRIPTION, harmless=frozenset())
 _BILLED_NOW = ("invoice_now", "prorate")
 _OPAQUE = "the amount is inside a request that Spendgate can't read"
 
@@ -145,10 +149,10 @@ _OPAQUE = "the amount is inside a request that Spendgate can't read"
 MONEY = (
     # Charges.
     _in("POST /v1/charges", Named(), "charge", note="`destination`, `transfer_data` and fees split it"),
-    _in(f"{_CHARGE}/capture", Asked(_GET_CHARGE, whole(), _CHARGE_AMOUNT), "charge", step=True),
-    _out(f"{_CHARGE}/refund", Refund(path_is_charge=True), apart=True, note="legacy; answers with the charge"),
-    _out(f"{_CHARGE}/refunds", Refund(path_is_charge=True), "refund", note="legacy"),
-    _out(f"{_CHARGE}/dispute/close", Asked("/v1/charges/{}/dispute", whole(), "the disputed amount"), "amount", note="legacy"),
+    _in(f"{_CHARGE}/capture", Asked(_GET_CHARGE, whole(), _CHARGE_AMOUNT), "charge", step=True, pins="amount"),
+    _out(f"{_CHARGE}/refund", Refund(path_is_charge=True), apart=True, note="legacy; answers with the charge", pins="amount"),
+    _out(f"{_CHARGE}/refunds", Refund(path_is_charge=True), "refund", note="legacy", pins="amount"),
+    _out(f"{_CHARGE}/dispute/close", Asked("/v1/charges/{}/dispute", whole(), "the disputed amount", amount=""), "amount", note="legacy"),
     # Payment intents.
     _in("POST /v1/payment_intents", Named(), "payment_intent", note="counts before it is confirmed"),
     # An intent is priced in the currency that it has.
@@ -162,20 +166,20 @@ MONEY = (
     _in(f"{_INTENT}/apply_customer_balance", Asked(_GET_INTENT, lambda intent, given: int(intent["amount"]), _INTENT_AMOUNT), "payment_intent", step=True),
     _in(f"{_INTENT}/verify_microdeposits", Asked(_GET_INTENT, whole(), f"{_INTENT_AMOUNT}; `amounts` are microdeposits, not money", amount=""), "payment_intent", step=True),
     # Refunds, disputes.
-    _out("POST /v1/refunds", Refund(), "refund"),
+    _out("POST /v1/refunds", Refund(), "refund", pins="amount"),
     _undo("POST /v1/refunds/{refund}/cancel", "refund"),
-    _out("POST /v1/disputes/{dispute}/close", Asked("/v1/disputes/{}", whole(), "the disputed amount"), "amount"),
+    _out("POST /v1/disputes/{dispute}/close", Asked("/v1/disputes/{}", whole(), "the disputed amount", amount=""), "amount"),
     # Transfers, payouts, top-ups.
-    _out("POST /v1/transfers", Computed(sums.price_transfer, "`amount`, else what is left of `source_transaction`"), "amount"),
-    _in("POST /v1/transfers/{transfer}/reversals", Asked("/v1/transfers/{}", rest("amount", "amount_reversed"), "`amount`, else what is not reversed"), "amount"),
+    _out("POST /v1/transfers", Computed(sums.price_transfer, "`amount`, else what is left of `source_transaction`"), "amount", pins="amount"),
+    _in("POST /v1/transfers/{transfer}/reversals", Asked("/v1/transfers/{}", rest("amount", "amount_reversed"), "`amount`, else what is not reversed"), "amount", pins="amount"),
     _out("POST /v1/balance_transfers", Named(), "amount", note="preview"),
     _out("POST /v1/payouts", Named(), "amount"),
     _undo("POST /v1/payouts/{payout}/cancel", "amount"),
-    _in("POST /v1/payouts/{payout}/reverse", Asked("/v1/payouts/{}", whole(), "the payout's amount"), "amount"),
+    _in("POST /v1/payouts/{payout}/reverse", Asked("/v1/payouts/{}", whole(), "the payout's amount", amount=""), "amount"),
     _in("POST /v1/topups", Named(), "amount"),
     _undo("POST /v1/topups/{topup}/cancel", "amount"),
-    _out("POST /v1/application_fees/{fee}/refund", Asked("/v1/application_fees/{}", rest("amount", "amount_refunded"), "`amount`, else the rest of the fee"), apart=True, note="legacy; answers with the fee"),
-    _out("POST /v1/application_fees/{fee}/refunds", Asked("/v1/application_fees/{}", rest("amount", "amount_refunded"), "`amount`, else the rest of the fee"), "amount"),
+    _out("POST /v1/application_fees/{fee}/refund", Asked("/v1/application_fees/{}", rest("amount", "amount_refunded"), "`amount`, else the rest of the fee"), apart=True, note="legacy; answers with the fee", pins="amount"),
+    _out("POST /v1/application_fees/{fee}/refunds", Asked("/v1/application_fees/{}", rest("amount", "amount_refunded"), "`amount`, else the rest of the fee"), "amount", pins="amount"),
     # Customers' balances.
     _out("POST /v1/customers", NotPriced("a new customer's balance has no currency yet", when=("balance",)), apart=True, refused=_OLD_CUSTOMER),
     _out("POST /v1/customers/{customer}", Asked("/v1/customers/{}", balance_change, "with `balance`: how far it moves", amount="balance", signed=True, when="balance"), apart=True, refused=_OLD_CUSTOMER, note="a new default payment method lets Stripe try overdue invoices again"),
@@ -191,7 +195,7 @@ MONEY = (
     _in(f"{_INVOICE}/update_lines", Computed(sums.price_invoice_lines, f"{_DUE} and all `lines`"), "invoice", step=True),
     _undo(f"{_INVOICE}/remove_lines", "invoice"),
     _in(f"{_INVOICE}/lines/{{line}}", NotPriced("use update_lines, which is priced", when=("amount", "price_data", "pricing", "quantity", "tax_rates", "tax_amounts")), apart=True),
-    _in(_INVOICE, NotPriced("what it adds is only known afterwards", when=("shipping_cost", "default_tax_rates", "automatic_tax", "tax_rates")), apart=True),
+    _in(_INVOICE, NotPriced("what it adds is only known afterwards", when=("shipping_cost", "default_tax_rates", "automatic_tax", "tax_percent")), apart=True),
     _in(f"{_INVOICE}/finalize", Asked(_GET_INVOICE, whole("amount_due"), _DUE, amount="", items=True), "invoice", step=True),
     _in(f"{_INVOICE}/pay", Asked(_GET_INVOICE, whole("amount_due"), _DUE, amount="", items=True, unless=_PAID_ELSEWHERE), "invoice", step=True),
     _in(f"{_INVOICE}/send", Asked(_GET_INVOICE, whole("amount_due"), _DUE, amount="", items=True), "invoice", step=True),
@@ -205,7 +209,7 @@ MONEY = (
     _in(f"POST {_SUBSCRIPTION}", _CHANGED_SUBSCRIPTION, apart=True),
     _in(f"DELETE {_SUBSCRIPTION}", NotPriced("usage and prorations are billed at once", when=_BILLED_NOW), apart=True),
     _in(f"POST {_SUBSCRIPTION}/cancel", NotPriced("usage and prorations are billed at once", when=_BILLED_NOW), apart=True, note="legacy"),
-    _in(f"POST {_SUBSCRIPTION}/resume", _CHANGED_SUBSCRIPTION, apart=True),
+    _in(f"POST {_SUBSCRIPTION}/resume", _RESUMED_SUBSCRIPTION, apart=True),
     _in(f"POST {_SUBSCRIPTION}/pause", NotPriced("it may bill now", when=("invoicing_behavior", "bill_for")), apart=True),
     _in("POST /v1/customers/{customer}/subscriptions", _NEW_SUBSCRIPTION, "subscription", note="legacy"),
     _in("POST /v1/customers/{customer}/subscriptions/{subscription}", _CHANGED_SUBSCRIPTION, apart=True, note="legacy"),
@@ -243,7 +247,7 @@ MONEY = (
     _out("POST /v1/issuing/cardholders", NotPriced("cards spend by themselves", when=("spending_controls",)), apart=True),
     _out("POST /v1/issuing/cardholders/{cardholder}", NotPriced("cards spend by themselves", when=("spending_controls", "status")), apart=True),
     _in("POST /v1/issuing/disputes", Asked("/v1/issuing/transactions/{}", lambda source, given: abs(int(source["amount"])) if given is None else given, "`amount`, else the transaction's", by="transaction"), "amount"),
-    _in("POST /v1/issuing/disputes/{dispute}/submit", Asked("/v1/issuing/disputes/{}", whole(), "the dispute's amount"), "amount"),
+    _in("POST /v1/issuing/disputes/{dispute}/submit", Asked("/v1/issuing/disputes/{}", whole(), "the dispute's amount", amount=""), "amount"),
     _hold(f"{_ISSUING}/authorizations", Named(), "amount"),
     _out(f"{_ISSUING}/authorizations/{{authorization}}/capture", Asked("/v1/issuing/authorizations/{}", whole(), "`capture_amount`, else all", "capture_amount"), "amount"),
     _hold(f"{_ISSUING}/authorizations/{{authorization}}/finalize_amount", Asked("/v1/issuing/authorizations/{}", whole(), "`final_amount`", "final_amount"), "amount", step=True),
@@ -270,7 +274,7 @@ MONEY = (
     _in("POST /v1/gift_cards/{gift_card}/reload", Named(), apart=True, note="preview"),
     _out("POST /v1/gift_cards/{gift_card}/cashout", NotPriced("its whole balance is paid out"), apart=True, note="preview"),
     _out("POST /v1/climate/orders", NotPriced("its price is only known afterwards"), "amount_total"),
-    _in("POST /v1/climate/orders/{order}/cancel", Asked("/v1/climate/orders/{}", whole("amount_subtotal"), "the order's `amount_subtotal`"), apart=True),
+    _in("POST /v1/climate/orders/{order}/cancel", Asked("/v1/climate/orders/{}", whole("amount_subtotal"), "the order's `amount_subtotal`", amount=""), apart=True),
     _out("POST /v1/forwarding/requests", NotPriced(_OPAQUE), apart=True),
     _out("POST /v1/balance_settings", NotPriced("it starts automatic payouts", when=("payments",)), apart=True),
     _out("POST /v1/accounts/{account}", NotPriced("it changes automatic payouts or where they go", when=("settings", "external_account", "bank_account", "default_currency")), apart=True),

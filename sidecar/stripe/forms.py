@@ -1,28 +1,20 @@
-"""Reads form bodies and query strings in the only way they can be read, or not at all.
+"""The names of Stripe's parameters: which there may be, and which of them hide another.
 
 Stripe reads a repeated key as its last value and groups brackets by Rack's
-rules; others read the same bytes otherwise. What could be read in two ways is
-refused, and what is forwarded is written anew from what was read.
+rules; others read the same bytes otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
-from urllib.parse import quote_plus
 
+from sidecar.forms import Pairs, read
 from sidecar.refusals import malformed
-
-Pairs = Sequence[tuple[str, str]]
 
 _KEY = re.compile(r"([A-Za-z0-9_]+)((?:\[[A-Za-z0-9_.-]*\]){0,8})")
 _KEY_MAX = 256
-_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_PLAIN = re.compile(rb"[!-~]*")
-_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
-_UNQUOTED = re.compile(r"[A-Za-z0-9_.-]*")
-_PAIRS_MAX = 1_000
 
 RESERVED = frozenset({"key", "_stripe_account", "_stripe_version", "_method"})
 """Parameters by which a request could change who asks, or what for."""
@@ -30,23 +22,9 @@ RESERVED = frozenset({"key", "_stripe_account", "_stripe_version", "_method"})
 
 def parse(raw: bytes) -> Pairs:
     """Return the pairs of a form body or query string; raise `Refused` when it is ambiguous."""
-    if not raw:
-        return []
-    if not _PLAIN.fullmatch(raw):
-        raise malformed("", "The form has characters that must be percent-encoded.")
-    fields = raw.split(b"&", _PAIRS_MAX)
-    if len(fields) > _PAIRS_MAX:
-        raise malformed("", f"The form has more than {_PAIRS_MAX} parameters.")
-    pairs = [_pair(field) for field in fields]
+    pairs = read(raw, check_name)
     refuse_ambiguity(pairs)
     return pairs
-
-
-def write(pairs: Pairs) -> bytes:
-    """Write pairs as a form body."""
-    return "&".join(
-        f"{key}={value if _UNQUOTED.fullmatch(value) else quote_plus(value)}" for key, value in pairs
-    ).encode()
 
 
 @lru_cache(maxsize=4096)
@@ -105,30 +83,3 @@ def numbered(pairs: Pairs) -> dict[str, str]:
             name = f"{key[:-1]}{number}]"
         found[name] = value
     return found
-
-
-def _pair(field: bytes) -> tuple[str, str]:
-    name, equals, value = field.partition(b"=")
-    if not equals:
-        raise malformed("", "Every parameter must be written as name=value.")
-    return check_name(_decode(name)), _decode(value)
-
-
-def _decode(raw: bytes) -> str:
-    if b"+" in raw:
-        raw = raw.replace(b"+", b" ")
-    if b"%" not in raw:
-        return raw.decode("ascii")
-    if _ESCAPE.search(raw):
-        raise malformed("", "A % must be followed by two hexadecimal digits.")
-    try:
-        text = _ESCAPES.sub(_unescaped, raw).decode("utf-8")
-    except UnicodeDecodeError:
-        raise malformed("", "Parameters must be UTF-8.") from None
-    if "\x00" in text:
-        raise malformed("", "Parameters must not have NUL characters.")
-    return text
-
-
-def _unescaped(run: re.Match[bytes]) -> bytes:
-    return bytes.fromhex(run[0].decode().replace("%", ""))

@@ -6,8 +6,9 @@ import json
 import re
 from typing import Any
 
+from sidecar.forms import Pairs
 from sidecar.refusals import malformed
-from sidecar.stripe.forms import Pairs, check_name
+from sidecar.stripe.forms import check_name
 
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")

@@ -12,12 +12,15 @@ from sidecar.vendor import Fetch, Money, Price, Unpriced
 _QUANTITY_MAX = 99
 """Stripe's own limit on an adjustable quantity that names none."""
 
-_TAXES = ("tax_rates", "default_tax_rates")
+_TAXES = ("tax_rates", "default_tax_rates", "tax_percent")
+"""The last is of old versions of the API."""
 
 
 async def price_session(given: Given, object_id: str, fetch: Fetch) -> Price:
     """Price a Checkout Session: all lines at their highest quantity, and the dearest shipping."""
     _refuse_taxes(given)
+    if object_id and "line_items" not in given:
+        raise Unpriced("what its customer may still choose is only known when line_items are given again")
     lines = await _sum(given, ("line_items", "optional_items"), fetch)
     shipping = [await _shipping(option, fetch) for option in given.elements("shipping_options")]
     return Price(_added([lines, *_dearest(shipping)]))
@@ -50,20 +53,34 @@ async def price_quote(given: Given, object_id: str, fetch: Fetch) -> Price:
 async def price_invoice_item(given: Given, object_id: str, fetch: Fetch) -> Price | None:
     """Price an item for an invoice: on top of a draft that it names, else by itself."""
     _refuse_taxes(given)
-    if object_id and not given.names - {"metadata", "description", "expand", "discountable", "period"}:
-        return None
-    if object_id and "amount" not in given and not _has_price(given):
-        item = await fetched(fetch, f"/v1/invoiceitems/{object_id}")
-        unit = readable(lambda: Decimal(str(item["pricing"]["unit_amount_decimal"])))
-        line = Money(_ceil(unit * (given.integer("quantity", zero=True) or 0)), currency_of(item))
-    else:
-        line = await _line(given, None, fetch)
+    if object_id:
+        return await _changed_invoice_item(given, object_id, fetch)
+    line = await _line(given, None, fetch)
     draft = given.object_id("invoice")
-    if not draft or object_id:
+    if not draft:
         return Price(line)
     invoice = await fetched(fetch, f"/v1/invoices/{draft}")
     due = readable(lambda: Money(int(invoice["amount_due"]), currency_of(invoice)))
     return Price(_added([due, line]), object_id=draft)
+
+
+async def _changed_invoice_item(given: Given, object_id: str, fetch: Fetch) -> Price | None:
+    """Price a changed item: what the request leaves out stays as it is, and so does the currency."""
+    if not given.names - {"metadata", "description", "expand", "discountable", "period"}:
+        return None
+    item = await fetched(fetch, f"/v1/invoiceitems/{object_id}")
+    currency = readable(lambda: currency_of(item))
+    if "amount" in given or _has_price(given):
+        return Price(await _line(given, currency, fetch, quantity=readable(lambda: _quantity_of(item))))
+    if "quantity" not in given and "quantity_decimal" not in given:
+        return Price(readable(lambda: item_money(item)))
+    unit = readable(lambda: Decimal(str(item["pricing"]["unit_amount_decimal"])))
+    return Price(Money(_ceil(unit * _quantity(given, 0)), currency))
+
+
+def _quantity_of(item: Object) -> int:
+    exact = item.get("quantity_decimal")
+    return _ceil(Decimal(str(item["quantity"] if exact is None else exact)))
 
 
 async def price_invoice(given: Given, object_id: str, fetch: Fetch) -> Price | None:
@@ -180,14 +197,17 @@ async def _sum(given: Given, lists: tuple[str, ...], fetch: Fetch) -> Money:
     return _added(lines)
 
 
-async def _line(line: Given, currency: str | None, fetch: Fetch) -> Money:
-    """Price one element of a list: an amount, or a price times the highest quantity."""
+async def _line(line: Given, currency: str | None, fetch: Fetch, *, quantity: int = 1) -> Money:
+    """Price one element of a list: an amount, or a price times the highest quantity.
+
+    ``quantity`` counts where the element has none.
+    """
     _refuse_taxes(line)
     amount = line.integer("amount", signed=True)
     if amount is not None:
         named = line.currency() if line.get("currency") or currency is None else currency
         return Money(max(0, amount), named)
-    quantity = _quantity(line)
+    quantity = _quantity(line, quantity)
     if "price_data" in line:
         return Money(
             _ceil(_given_unit(line, "price_data[") * quantity), line.currency("price_data[currency]")
@@ -204,13 +224,13 @@ def _has_price(given: Given) -> bool:
     return any(name in given for name in ("price_data", "price", "pricing", "unit_amount_decimal"))
 
 
-def _quantity(line: Given) -> int:
+def _quantity(line: Given, otherwise: int) -> int:
     quantity = line.integer("quantity", zero=True)
     if line.is_true("adjustable_quantity[enabled]"):
         return max(quantity or 1, line.integer("adjustable_quantity[maximum]") or _QUANTITY_MAX)
     if "quantity_decimal" in line:
         return _ceil(line.decimal("quantity_decimal") or Decimal(0))
-    return 1 if quantity is None else quantity
+    return otherwise if quantity is None else quantity
 
 
 def _given_unit(line: Given, prefix: str) -> Decimal:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sidecar.exchange import Answer, Forward, Request
+from sidecar.forms import Pairs
 from sidecar.refusals import Refused, malformed
 from sidecar.stripe import bodies, forms
 from sidecar.stripe.commitments import SEEN, committed, is_final
@@ -40,6 +42,9 @@ _PRIVATE = ("card", "bank_account", "source[", "payment_method_data", "number", 
 """What the names of parameters begin with whose values the policy does not get to see."""
 
 _HIDDEN = "(hidden)"
+_VERSION_SHOWN = "Stripe-Version"
+"""The name by which the policy sees a request's version; no parameter can be called so."""
+
 _VERSION = "2026-10-28.endive"
 """The API version that pricing reads objects by."""
 
@@ -76,12 +81,18 @@ _OBJECT_PATHS = {
 class Stripe:
     """Reads requests to Stripe's v1 and v2 API and says what its answers mean."""
 
+    name = "Stripe"
     prefix = "/stripe"
     versions: tuple[str, ...] = ("/v1", "/v2")
     replays = True
+    request_id_header = b"request-id"
 
     def __init__(self) -> None:
         self._table = EndpointTable()
+
+    def owns_key(self, key: str) -> bool:
+        """Tell whether a key is a secret, restricted or publishable key of Stripe's."""
+        return key.startswith(("sk_", "rk_", "pk_"))
 
     def read(self, request: Request) -> Call:
         """Read a request strictly; whatever could be read in two ways is refused."""
@@ -105,7 +116,7 @@ class Stripe:
         endpoint = _endpoint(call)
         if endpoint.rule is None:
             return None
-        return await endpoint.rule.ask(Given(call.parameters), _object_in(call), fetch)
+        return await endpoint.rule.ask(_given(call.parameters), _object_in(call), fetch)
 
     def lookup(self, call: Call, path: str) -> Forward:
         """Return a GET for the account that the call acts for, read by the version that the table knows."""
@@ -113,9 +124,14 @@ class Stripe:
         headers = {name: value for name, value in call.forward.headers.items() if name in accounts}
         return Forward("GET", path, {**headers, "Accept-Encoding": "identity", "Stripe-Version": _VERSION})
 
-    def named(self, call: Call, upstream_key: str) -> Forward:
+    def named(self, call: Call, upstream_key: str, asked: Money | None) -> Forward:
         """Return what to send, under the key by which Stripe recognises a repeat."""
-        return replace(call.forward, headers={**call.forward.headers, "Idempotency-Key": upstream_key})
+        forward, pins = call.forward, _endpoint(call).pins
+        body = forward.body
+        if pins and asked is not None and pins not in call.parameters:
+            body = b"&".join(filter(None, (body, f"{pins}={asked.minor_units}".encode())))
+        headers = {**forward.headers, "Idempotency-Key": upstream_key}
+        return Forward(forward.method, forward.target, headers, body, files=forward.files)
 
     def classify(self, call: Call, answer: Answer, *, repeat: bool) -> Reading:
         """Say what Stripe's answer means for the money."""
@@ -136,14 +152,14 @@ class Stripe:
             return Failed(committed(intent, "payment_intent"), intent["id"])
         return Failed()
 
-    def seen(self, call: Call, answer: Answer) -> Seen | None:
+    def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
         """Return what a GET shows of an object that is at its end."""
         if answer.status != 200 or not call.endpoint.endswith("}"):
-            return None
+            return ()
         body = _json(answer)
         kind = str(body.get("object"))
         money = committed(body, kind) if kind in SEEN and is_final(body) else None
-        return Seen(str(body.get("id", "")), money) if money else None
+        return (Seen(str(body.get("id", "")), money),) if money else ()
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched."""
@@ -231,7 +247,7 @@ def _read(request: Request, endpoint: Endpoint | None, account: str) -> Call:
 def _change(request: Request, endpoint: Endpoint, object_id: str, account: str) -> Call:
     parameters = bodies.read(request, files=endpoint.files)
     visible = _visible(request, parameters.pairs)
-    given = Given(visible)
+    given = _given(visible)
     _refuse_unpriced(endpoint, given)
     rule = endpoint.rule if endpoint.rule and endpoint.rule.moves(given) else None
     target = f"{request.path}?{parameters.query}" if parameters.query else request.path
@@ -284,6 +300,8 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     if not endpoint.answers:
         return Succeeded(object_id=object_id or call.step_of, counted_id=call.step_of)
     money = committed(body, endpoint.answers)
+    if body.get("object") == "checkout.session" and body.get("status") == "open":
+        money = _most(money, call.price) if call.price else None
     counted_id = call.step_of if call.step_of != object_id else ""
     if endpoint.answers == "subscription":
         invoice = body.get("latest_invoice")
@@ -291,21 +309,36 @@ def _success(call: Call, answer: Answer) -> Succeeded:
     elif counted_id:
         # It answers with another object than the one that it changed, so it does not say what that commits.
         money = None
-    elif money is None and body.get("object") != endpoint.answers:
+    elif money is None and call.moves_money:
         object_id = call.step_of
     # A success that can't be read keeps what was held: all of it may have moved.
     return Succeeded(money, object_id, counted_id, steps_follow=bool(call.step_of) or not is_final(body))
 
 
-def _visible(request: Request, pairs: forms.Pairs) -> dict[str, str]:
-    """Return what pricing and policy see: every parameter, and the version that the call is read by."""
+def _most(said: Money | None, price: Price | None) -> Money | None:
+    """Return the larger of what an answer says and what was held.
+
+    An open session shows its smallest total, and its customer may still choose more.
+    """
+    if said is None or price is None or price.money.currency != said.currency:
+        return said
+    return max(said, price.money, key=lambda money: money.minor_units)
+
+
+def _visible(request: Request, pairs: Pairs) -> dict[str, str]:
+    """Return what the policy sees: every parameter, and the version that the call is read by."""
     visible = {
         key: _HIDDEN if key.startswith(_PRIVATE) else value for key, value in forms.numbered(pairs).items()
     }
     version = request.header(b"stripe-version")
     if version:
-        visible["Stripe-Version"] = version
+        visible[_VERSION_SHOWN] = version
     return visible
+
+
+def _given(visible: Mapping[str, str]) -> Given:
+    """Return what pricing reads: the parameters alone, since every SDK sends a version with every call."""
+    return Given({name: value for name, value in visible.items() if name != _VERSION_SHOWN})
 
 
 def _refuse_unpriced(endpoint: Endpoint, given: Given) -> None:
@@ -325,6 +358,9 @@ def _header_key(request: Request) -> str:
     key = request.header(b"idempotency-key")
     if len(key) > bodies.KEY_MAX:
         raise malformed("", f"An Idempotency-Key has at most {bodies.KEY_MAX} characters.")
+    if not key and request.method == "DELETE":
+        # SDKs name no DELETE: what is gone can't be deleted again, so each call may be one of its own.
+        return f"delete-{secrets.token_hex(8)}"
     return key
 
 

@@ -43,6 +43,8 @@ class Session:
     expires_at: int
     metadata: dict[str, str]
     terms: Terms
+    setup_currency: str | None = None
+    """The currency that a session for setup was given; it has none of its own."""
     lines: list[CheckoutLine] = field(default_factory=list)
     shipping_options: list[ShippingRate] = field(default_factory=list)
     shipping: int | None = None
@@ -108,7 +110,7 @@ class Session:
             "client_reference_id": self.client_reference_id,
             "client_secret": None,
             "created": self.created,
-            "currency": self.currency,
+            "currency": self.currency if has_money else self.setup_currency,
             "customer": self.customer,
             "customer_creation": "if_required" if self.mode == PAYMENT else None,
             "customer_details": None,

@@ -112,6 +112,7 @@ def create(call: Call) -> JsonObject:
         expires_at=_expiry(parameters, call.now),
         metadata=parameters.metadata({}),
         terms=read_terms(parameters),
+        setup_currency=currency,
         ui_mode=parameters.text("ui_mode") or "hosted",
     )
     for name in _TEXTS:

@@ -7,7 +7,8 @@
 --
 -- Answers a flat list: status, then
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
---            deadline, shadow reason, settled and held of each cap
+--            deadline, shadow reason, amount and currency that the first call asked
+--            for, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
 local q, call = cjson.decode(ARGV[1]), ARGV[2]
@@ -51,8 +52,12 @@ local attempt = tonumber(h.attempt or 0)
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
     'decided', allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
-    replay or '', object or '', deadline or '0', q.shadow_reason or '',
+    replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
   }
+  if duplicate then
+    local first = cjson.decode(h.call)
+    flat[11], flat[12] = first.amount or '', first.currency or ''
+  end
   for _, pair in ipairs(counts) do
     flat[#flat + 1] = text(pair[1])
     flat[#flat + 1] = text(pair[2])
@@ -115,7 +120,37 @@ end
 local amount = tonumber(q.amount)
 local x = q.object_id ~= '' and read(exposure) or {}
 if x.currency == q.currency then
-  amount = math.max(0, amount - tonumber(x.total))
+  amount = math.max(0, amount - unpromised(x))
+end
+
+-- Nor is held what the call takes over from objects that it absorbs, or gives back
+-- to the one that it refunds. That much is promised to it, so that no other call
+-- counts on it too. An object with a step under way promises nothing.
+local links = {}
+local function lean_on(object, most, restores)
+  local values = redis.call('HMGET', q.exposure_prefix .. object,
+    'total', 'currency', 'promised', 'open', 'contended', 'changes')
+  local y = {
+    total = values[1], currency = values[2], promised = values[3],
+    open = values[4], contended = values[5], changes = values[6] or '0',
+  }
+  if is_busy(y) or (q.currency ~= '' and y.currency ~= q.currency) then
+    return 0
+  end
+  local promised = math.min(most, unpromised(y))
+  if promised > 0 then
+    links[#links + 1] = {
+      object = object, promised = text(promised), changes = y.changes, restores = restores,
+    }
+  end
+  return promised
+end
+
+for _, object in ipairs(q.absorbed or {}) do
+  amount = math.max(0, amount - lean_on(object, math.huge, false))
+end
+if q.restored and q.restored ~= '' then
+  amount = math.max(0, amount - lean_on(q.restored, q.currency == '' and math.huge or amount, true))
 end
 
 for i, cap in ipairs(q.caps) do
@@ -176,6 +211,13 @@ local fields = {
 if q.unpriced_in then
   fields[#fields + 1] = 'unpriced_in'
   fields[#fields + 1] = cjson.encode(q.unpriced_in)
+end
+if #links > 0 then
+  fields[#fields + 1] = 'links'
+  fields[#fields + 1] = cjson.encode(links)
+  for _, link in ipairs(links) do
+    redis.call('HINCRBY', q.exposure_prefix .. link.object, 'promised', link.promised)
+  end
 end
 redis.call('HSET', hold, unpack(fields))
 redis.call('PEXPIREAT', hold, text(now + q.retention_ms))

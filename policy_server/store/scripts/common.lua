@@ -72,6 +72,9 @@ end
 local function keep_exposure(x, now, retention_ms)
   redis.call('HSET', x.key, 'total', text(x.total), 'currency', x.currency,
     'bookings', cjson.encode(x.bookings), 'changes', x.changes or '0')
+  if x.unpriced then
+    redis.call('HSET', x.key, 'unpriced', x.unpriced)
+  end
   if x.new then
     redis.call('PEXPIREAT', x.key, text(now + retention_ms))
   end
@@ -87,6 +90,12 @@ local function is_busy(x)
   return tonumber(x.open or 0) > 0 or x.contended == '1'
 end
 
+-- How much of what the object has counted is not promised to a call under way,
+-- which gives it back or takes it over when it succeeds.
+local function unpromised(x)
+  return math.max(0, tonumber(x.total or 0) - tonumber(x.promised or 0))
+end
+
 -- Counts `amount` more for the object. A booking of nothing remembers where to
 -- count what is found later.
 local function book(x, amount, counters)
@@ -98,7 +107,7 @@ local function book(x, amount, counters)
 end
 
 -- Counts `surplus` less: the newest booking gives back first, each in the windows
--- where it counted. The oldest stays, if only with nothing in it.
+-- where it counted. One that says where to count stays, if only with nothing in it.
 local function give_back(x, surplus)
   x.total = x.total - surplus
   for i = #x.bookings, 1, -1 do
@@ -109,7 +118,7 @@ local function give_back(x, surplus)
       add(booking.counters, 'settled', -back)
     end
     surplus = surplus - back
-    if back == booked and i > 1 then
+    if back == booked and i > 1 and #x.bookings[i - 1].counters > 0 then
       x.bookings[i] = nil
     else
       booking.amount = text(booked - back)

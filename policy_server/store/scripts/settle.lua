@@ -32,8 +32,11 @@ local object = s.object_id ~= '' and s.object_id or h.object_id
 local counted_object = s.counted_object_id ~= '' and s.counted_object_id or object
 local held = tonumber(h.amount)
 
+-- A call that failed may leave an object behind that still commits money.
+local counts = after == 'settled' or (after == 'released' and s.amount)
+
 local x = {total = 0, bookings = {}}
-if after == 'settled' then
+if counts then
   if counted_object ~= '' then
     x = read_exposure(s.exposure_prefix .. counted_object)
   end
@@ -54,27 +57,99 @@ local function close_step()
   end
 end
 
+-- Ends what other objects promised to this call. Returns those of them that stand
+-- as they stood then: a step or an observation meanwhile may have said a total
+-- that has this call in it already, and one under way may yet say it.
+local function end_promises()
+  local unchanged = {}
+  for _, link in ipairs(h.links and cjson.decode(h.links) or {}) do
+    local y = read_exposure(s.exposure_prefix .. link.object)
+    local left = tonumber(y.promised or 0) - tonumber(link.promised)
+    if left >= 0 then
+      y.promised, y.restores = text(left), link.restores
+      redis.call('HSET', y.key, 'promised', y.promised)
+      if y.changes == link.changes and not is_busy(y) and y.currency == h.currency
+        and link.object ~= counted_object then
+        unchanged[#unchanged + 1] = y
+      end
+    end
+  end
+  return unchanged
+end
+
+-- Makes what other objects have counted part of this one.
+local function absorb(others)
+  for _, y in ipairs(others) do
+    if not y.restores and tonumber(y.promised) == 0 then
+      x.total = x.total + y.total
+      for _, booking in ipairs(y.bookings) do
+        x.bookings[#x.bookings + 1] = booking
+      end
+      y.total, y.bookings = 0, {}
+      set_anew(y)
+      keep_exposure(y, now, s.retention_ms)
+    end
+  end
+end
+
+-- Gives back for a refund what its object has counted, `most` at most; returns how
+-- much. This is no step of that object: it lowers by the refund, and sets nothing.
+local function restore(others, most)
+  for _, y in ipairs(others) do
+    if y.restores then
+      local back = math.min(most, unpromised(y))
+      give_back(y, back)
+      y.restored = text(tonumber(y.restored or 0) + back)
+      redis.call('HSET', y.key, 'restored', y.restored)
+      keep_exposure(y, now, s.retention_ms)
+      return back
+    end
+  end
+  return 0
+end
+
 -- Brings exposure and counters to what the call has led to, but never below while
 -- it is not sure that this outcome is the object's last: when nobody said an
--- amount, when it is a replay, or when other steps were under way. Returns what
--- the object commits, and whether it is more than was held.
-local function settle()
+-- amount, when it is a replay, when other steps were under way, or when the call
+-- did not name the object, as one that makes it can't. Nor above when the call
+-- held nothing: no cap would count it. Returns what is counted for the object, and
+-- whether it is more than was held.
+local function settle(unchanged)
   local own_step = counted_object == h.object_id
   local others = tonumber(x.open or 0) - (own_step and not was_released and 1 or 0)
   local may_lower = said and not s.stale and x.contended ~= '1' and others <= 0
   if x.currency ~= h.currency then
     x.total, x.bookings, x.currency, x.new = 0, {}, h.currency, true
   end
-  local total = said and tonumber(s.amount) or held + (own_step and x.total or 0)
+  local before = own_step and 0 or x.total
+  absorb(unchanged)
+  -- What refunds gave back stays given back, though the vendor tells of all that came in.
+  local told = said and tonumber(s.amount) - tonumber(x.restored or 0)
+  local total = told and math.max(told, before) or held + x.total - before
   local above = total - x.total
-  if above > 0 or #x.bookings == 0 then
-    book(x, math.max(0, above), counters)
-  elseif may_lower then
+  local uncounted = #counters == 0 and above > 0
+  if uncounted then
+    above = 0
+  end
+  if above > 0 or (#x.bookings == 0 and #counters > 0) then
+    above = math.max(0, above)
+    -- What a refund gave back elsewhere is part of it, and counts nowhere.
+    local restored = said and restore(unchanged, above) or 0
+    if restored > 0 then
+      book(x, restored, {})
+    end
+    above = above - restored
+    book(x, above, counters)
+  elseif may_lower and above < 0 then
     give_back(x, -above)
   end
-  if counted_object ~= '' then
+  if counted_object ~= '' and h.currency ~= '' and #x.bookings > 0 then
     set_anew(x)
+    x.unpriced = h.unpriced_in and '1' or x.unpriced
     keep_exposure(x, now, s.retention_ms)
+  end
+  if uncounted and (h.object_id == '' or not own_step) then
+    return total, true
   end
   return x.total, above > held
 end
@@ -91,13 +166,17 @@ end
 
 local overrun = false
 local settled_amount, reason = '', ''
-if after ~= 'unknown' and not was_released and held > 0 then
-  add(counters, 'held', -held)
+local unchanged = {}
+if after ~= 'unknown' and not was_released then
+  if held > 0 then
+    add(counters, 'held', -held)
+  end
+  unchanged = end_promises()
 end
 redis.call('ZREM', deadlines, s.authorization_id)
-if after == 'settled' then
+if counts then
   local total
-  total, overrun = settle()
+  total, overrun = settle(unchanged)
   if h.unpriced_in then
     -- It held nothing and is marked as such; but somebody must say what it moved.
     overrun = not s.amount

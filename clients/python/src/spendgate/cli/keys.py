@@ -33,6 +33,7 @@ def create_key(
     unpriced: options.Unpriced = None,
     shadow: options.Shadow = False,
     effects: options.EffectsOption = None,
+    refunds: options.RefundsOption = None,
     expires: options.Expires = None,
     expires_in: options.ExpiresIn = None,
     policy_file: options.PolicyFile = None,
@@ -57,6 +58,7 @@ def create_key(
         unpriced=unpriced,
         shadow=shadow,
         effects=effects,
+        refunds=refunds,
         expires=expires,
         expires_in=expires_in,
         policy_file=policy_file,
@@ -131,6 +133,7 @@ def update_key(
     unpriced: options.Unpriced = None,
     shadow: options.Shadow = False,
     effects: options.EffectsOption = None,
+    refunds: options.RefundsOption = None,
     expires: options.Expires = None,
     expires_in: options.ExpiresIn = None,
     policy_file: options.PolicyFile = None,
@@ -160,6 +163,7 @@ def update_key(
         unpriced=unpriced,
         shadow=shadow,
         effects=effects,
+        refunds=refunds,
         expires=expires,
         expires_in=expires_in,
         policy_file=policy_file,
@@ -223,6 +227,7 @@ def _print_key(key: pb.VaultKey) -> None:
             ("parameters", "\n".join(parameter_text.text(rule) for rule in policy.parameter_rules)),
             ("mode", output.enum_text(policy_pb2.PolicyMode, policy.mode, "POLICY_MODE_")),
             ("effects", output.enum_text(policy_pb2.EffectNaming, policy.effects, "EFFECT_NAMING_")),
+            ("refunds", output.enum_text(policy_pb2.RefundRule, policy.refunds, "REFUND_RULE_")),
         )
     )
 

@@ -27,6 +27,14 @@ class Effects(StrEnum):
     BY_PARAMETERS = "by-parameters"
 
 
+class Refunds(StrEnum):
+    """How a call counts that gives money back."""
+
+    COUNTED = "counted"
+    OWN_CAP = "own-cap"
+    RESTORE = "restore"
+
+
 Allow = Annotated[
     list[str] | None,
     typer.Option(
@@ -126,6 +134,16 @@ EffectsOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+RefundsOption = Annotated[
+    Refunds | None,
+    typer.Option(
+        "--refunds",
+        help="How refunds count: as any money, only under caps that name endpoints, or by giving back what "
+        "is counted for the refunded object. counted unless said.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 Expires = Annotated[
     str | None,
     typer.Option(
@@ -170,13 +188,25 @@ def build_policy(
     unpriced: Sequence[str] | None,
     shadow: bool,
     effects: Effects | None,
+    refunds: Refunds | None,
     expires: str | None,
     expires_in: str | None,
     policy_file: Path | None,
 ) -> policy_pb2.Policy:
     """Return the policy that the options describe, or raise `UsageWrong`."""
     if policy_file is not None:
-        others = (allow, caps, currency, parameter, budget, vendor_account, unpriced, shadow, effects)
+        others = (
+            allow,
+            caps,
+            currency,
+            parameter,
+            budget,
+            vendor_account,
+            unpriced,
+            shadow,
+            effects,
+            refunds,
+        )
         if any((*others, expires, expires_in)):
             raise UsageWrong("--policy-file is the whole policy; leave the other policy options out")
         return read_policy(policy_file)
@@ -196,6 +226,7 @@ def build_policy(
             budgets=budget,
             vendor_accounts=vendor_account,
             unpriced=unpriced,
+            refunds=f"REFUND_RULE_{(refunds or Refunds.COUNTED).name}",
         )
     except ValueError as error:
         raise UsageWrong(str(error)) from None

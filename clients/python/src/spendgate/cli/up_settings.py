@@ -17,6 +17,10 @@ SIMULATOR_KEY = "rk_test_simulator"
 """Opens the Stripe simulator, which takes any test key."""
 
 
+VENDOR_SECRETS = ("STRIPE_SECRET_KEY", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+"""What only the sidecar gets to see."""
+
+
 class UpSettings(OperatorSettings):
     """Settings of the servers that `spendgate up` starts, as the servers themselves read them."""
 
@@ -35,6 +39,16 @@ class UpSettings(OperatorSettings):
         Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key")),
     ] = None
     """The key that goes to Stripe; without one the Stripe simulator is started."""
+
+    twilio_account_sid: Annotated[
+        str | None, Field(validation_alias=AliasChoices("TWILIO_ACCOUNT_SID", "twilio_account_sid"))
+    ] = None
+    twilio_auth_token: Annotated[
+        SecretStr | None, Field(validation_alias=AliasChoices("TWILIO_AUTH_TOKEN", "twilio_auth_token"))
+    ] = None
+    """What sends messages; without them Twilio is off."""
+
+    twilio_api_base: str | None = None
 
     @property
     def simulates_stripe(self) -> bool:
@@ -83,12 +97,19 @@ class UpSettings(OperatorSettings):
                 "address, or unset both to try Spendgate with the Stripe simulator"
             )
 
+        if (self.twilio_account_sid is None) != (self.twilio_auth_token is None):
+            raise UsageWrong("set both TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or neither")
+
     def upstream_text(self) -> str:
-        """Return what stands at the other end, for people; never the key."""
+        """Return what stands at the other end, for people; never a key."""
+        twilio = ""
+        if self.twilio_account_sid is not None:
+            where = f", at {self.twilio_api_base}" if self.twilio_api_base else ""
+            twilio = f"; Twilio, account {self.twilio_account_sid}{where}"
         if self.stripe_secret_key is None:
-            return "Stripe simulator: no money moves, and it forgets when it stops"
+            return f"Stripe simulator: no money moves, and it forgets when it stops{twilio}"
         mode = "test mode" if self.moves_no_money else "real money"
-        return f"Stripe, {mode}{f', at {self.stripe_api_base}' if self.stripe_api_base else ''}"
+        return f"Stripe, {mode}{f', at {self.stripe_api_base}' if self.stripe_api_base else ''}{twilio}"
 
     def warning(self) -> str:
         """Return what the operator should know about the key, "" when nothing."""
@@ -101,14 +122,14 @@ class UpSettings(OperatorSettings):
         )
 
     def policy_environment(self) -> dict[str, str]:
-        """Return the environment of the policy server, which never sees Stripe's key."""
+        """Return the environment of the policy server, which never sees a vendor's key."""
         redis_url = (
             self.redis_url.get_secret_value()
             if self.redis_url
             else f"unix://{quote(str(self.data_dir / 'redis.sock'))}"
         )
         return {
-            **_inherited("STRIPE_SECRET_KEY"),
+            **_inherited(*VENDOR_SECRETS),
             "SPENDGATE_DATA_DIR": str(self.data_dir),
             "SPENDGATE_POLICY_HOST": self.policy_host,
             "SPENDGATE_POLICY_PORT": str(self.policy_port),
@@ -135,7 +156,7 @@ def bare_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("SPENDGATE_") and name != "STRIPE_SECRET_KEY"
+        if not name.startswith("SPENDGATE_") and name not in VENDOR_SECRETS
     }
 
 

@@ -1,0 +1,1 @@
+"""Twilio's messages: how their requests are read, what they cost, and how its SDKs are told no."""
