@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from sidecar.exchange import Request
+from sidecar.forms import write
 from sidecar.refusals import Refused
 from sidecar.stripe import forms, json_body, multipart
 from sidecar.stripe.endpoints import ENDPOINTS, Endpoint
@@ -139,7 +140,7 @@ def test_an_empty_group_is_seen_by_the_policy() -> None:
 def test_readers_raise_nothing_but_refusals(raw: bytes, kind: bytes) -> None:
     """Each reader by itself, on any bytes."""
     readers: tuple[Callable[[], Any], ...] = (
-        lambda: forms.write(forms.parse(raw)),
+        lambda: write(forms.parse(raw)),
         lambda: json_body.flatten(json_body.parse(raw)),
         lambda: multipart.write(multipart.parse(raw, kind.decode("latin-1"))),
         lambda: multipart.write(

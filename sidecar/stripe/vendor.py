@@ -301,7 +301,7 @@ def _success(call: Call, answer: Answer) -> Succeeded:
         return Succeeded(object_id=object_id or call.step_of, counted_id=call.step_of)
     money = committed(body, endpoint.answers)
     if body.get("object") == "checkout.session" and body.get("status") == "open":
-        money = _most(money, call.price) if call.price else None
+        money = _most(money, call.price) if call.moves_money else None
     counted_id = call.step_of if call.step_of != object_id else ""
     if endpoint.answers == "subscription":
         invoice = body.get("latest_invoice")
