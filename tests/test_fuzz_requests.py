@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, note, settings
 
 from spendgate.v1 import audit_service_pb2, policy_pb2, vault_key_service_pb2
-from tests.call_strategies import Call, scripts
+from tests.call_strategies import KNOWN, Call, scripts
 from tests.processes import temporary_folder, wait_for
 from tests.stack import Stack, VaultKey, cap, running_stack
 from tests.wire import Reply, connect, receive, send
@@ -152,10 +152,16 @@ class Example:
         """What Stripe has moved, or may still move by itself, by currency."""
         found: Counter[str] = Counter()
         for movement in self.stack.simulator.http.get("/money").json()["movements"]:
+            if "declined" in KNOWN and movement["object"] in self._left_by_failures():
+                continue
             assert movement["amount"] is not None, f"committed without bound: {movement}"
             amount = -movement["amount"] if movement["step"] == "released" else movement["new"]
             found[movement["currency"].upper()] += amount
         return found
+
+    def _left_by_failures(self) -> set[str]:
+        failures = [request for request in self.executed if request["status"] >= 400]
+        return {movement["object"] for request in failures for movement in request["money"]}
 
     def _counted(self) -> Counter[str]:
         found: Counter[str] = Counter()

@@ -38,11 +38,11 @@ _ANSWERS = """
 |---|---|
 | `charge` | what was captured; the amount while it is pending or not captured; nothing when it failed or was given back |
 | `payment_intent` | what was received, and what can still be captured; all of it before it is confirmed or while it is under way |
-| `refund`, `amount` | the amount; nothing once it failed, was cancelled, reversed or returned |
+| `refund`, `amount` | the amount (a refund that waits gives nothing back yet); nothing once it failed, was cancelled, reversed or returned |
 | `invoice` | what was paid; what is due before; nothing once it is void |
 | `invoiceitem` | its amount, until it is part of an invoice, which then counts it |
-| `checkout.session` | what was held while it is open, because its customer may choose more; then `amount_total`; nothing once it expired |
-| `subscription` | its latest invoice, when the answer has it expanded; during a trial what was held, for the period that follows |
+| `checkout.session` | what was held while it is open, because its customer may choose more, and always for a subscription; then `amount_total`; nothing once it expired |
+| `subscription` | its latest invoice, when the answer has it expanded and it bills all that was held; else what was held, which a trial or a part of a period bills later |
 | `from.debited` | what is debited, in its currency, which an exchange makes another than the amount's |
 | `credit_grant`, `amount_total` | the amount of that name |
 | `deleted` | nothing any more |
@@ -66,8 +66,13 @@ _DIFFERENCES = """
 - Orders are in older specifications and a preview SDK only. They are not priced.
 - A subscription counts for one period. Stripe bills the later ones without another call, so no cap can stop them;
   cancel the subscription for that.
-- `Stripe-Version` is passed on. A policy can fix it like a parameter: `--parameter 'Stripe-Version=2026-10-28.endive'`.
-  Objects that pricing asks for are read by version 2026-10-28.endive.
+- `Stripe-Version` is passed on when it is 2022-11-15 or later; before, parameters had other meanings. A call without it is
+  sent as 2026-10-28.endive, by which pricing also reads objects. A policy can fix it like a parameter:
+  `--parameter 'Stripe-Version=2026-10-28.endive'`.
+- Where amounts are added up (carts, links, invoices, subscriptions), every parameter must be one that pricing understands;
+  with any other the call is not priced, and the refusal names it. The lists are in `sidecar/stripe/understood.py`.
+- When an invoice is finalized or paid, Stripe has no parameter for the amount: what somebody else adds to it between the
+  question and the call is counted, and marked as an overrun.
 """
 
 
