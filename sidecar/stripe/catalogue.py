@@ -71,6 +71,8 @@ _DIFFERENCES = """
   `--parameter 'Stripe-Version=2026-10-28.endive'`.
 - Where amounts are added up (carts, links, invoices, subscriptions), every parameter must be one that pricing understands;
   with any other the call is not priced, and the refusal names it. The lists are in `sidecar/stripe/understood.py`.
+- Some calls that move no money hand out a secret by which somebody acts at Stripe without Spendgate: ephemeral keys, account
+  links and sessions, customer sessions, portal sessions, connection tokens. Allow them only where that is meant.
 - When an invoice is finalized or paid, Stripe has no parameter for the amount: what somebody else adds to it between the
   question and the call is counted, and marked as an overrun.
 """

@@ -91,13 +91,6 @@ def _undo(endpoint: str, answers: str, **more: object) -> Endpoint:
     return _row(endpoint, Direction.NONE, None, answers, step=True, **more)
 
 
-def _deletes(endpoint: str, **more: object) -> Endpoint:
-    """A call whose answer says only that the object is gone; its currency is asked for before."""
-    path = endpoint.split(" ")[1].partition("{")[0]
-    rule = Asked(f"{path}{{}}", nothing, "what was counted is given back", amount="")
-    return _row(endpoint, Direction.NONE, rule, "deleted", step=True, **more)
-
-
 _CHARGE, _INTENT = "POST /v1/charges/{charge}", "POST /v1/payment_intents/{intent}"
 _GET_CHARGE, _GET_INTENT = "/v1/charges/{}", "/v1/payment_intents/{}"
 _INVOICE, _GET_INVOICE = "POST /v1/invoices/{invoice}", "/v1/invoices/{}"
@@ -205,7 +198,7 @@ MONEY = (
     _in(f"{_INVOICE}/send", Asked(_GET_INVOICE, whole("amount_due"), _DUE, amount="", items=True), "invoice", step=True),
     _in(f"{_INVOICE}/attach_payment", Asked(_GET_INVOICE, whole("amount_due"), _DUE, amount="", items=True), "invoice", step=True),
     _undo(f"{_INVOICE}/void", "invoice"),
-    _deletes("DELETE /v1/invoices/{invoice}"),
+    _row("DELETE /v1/invoices/{invoice}", Direction.NONE, None, "", note="stays counted: its items may be billed by another invoice"),
     _out("POST /v1/credit_notes", Computed(sums.price_credit_note, "`amount`, else its parts, else all of the invoice"), "amount"),
     _in("POST /v1/credit_notes/{credit_note}/void", NotPriced("its invoice is due again"), apart=True),
     # Subscriptions: what is counted is one period; later ones are billed without another call.
