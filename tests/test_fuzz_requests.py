@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, note, settings
 
-from spendgate.v1 import audit_service_pb2, policy_pb2, vault_key_service_pb2
+from spendgate.v1 import audit_service_pb2, policy_pb2
 from tests.call_strategies import KNOWN, Call, scripts
 from tests.processes import temporary_folder, wait_for
 from tests.stack import Stack, VaultKey, cap, running_stack
 from tests.wire import Reply, connect, receive, send
 
 TIMES = int(os.environ.get("SPENDGATE_FUZZ_TIMES", "0"))
+_accounts = itertools.count(1)
 CURRENCIES = ("USD", "EUR", "JPY")
 
 
@@ -54,6 +55,8 @@ class Example:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         stack.simulator.reset()
+        # The trail of an account of its own is short, and so quickly read.
+        self._account = f"fuzz-{next(_accounts)}"
         self.keys = [self._key(1_000_000), self._key(3_000)]
         self._ids: dict[str, str] = {}
         self._seen = 0
@@ -61,7 +64,9 @@ class Example:
 
     def _key(self, limit: int) -> VaultKey:
         caps: list[policy_pb2.Cap] = [cap(limit, "TOTAL", currency) for currency in CURRENCIES]
-        return self.stack.key("* /v1/*", "* /v2/*", caps=caps, vendor_accounts=["acct_1"])
+        return self.stack.key(
+            "* /v1/*", "* /v2/*", caps=caps, account=self._account, vendor_accounts=["acct_1"]
+        )
 
     def tell(self, call: Call) -> None:
         """Send a call, and check what comes back against what Stripe saw."""
@@ -166,12 +171,7 @@ class Example:
     def _counted(self) -> Counter[str]:
         found: Counter[str] = Counter()
         for key in self.keys:
-            usage = self.stack.keys.GetVaultKeyUsage(
-                vault_key_service_pb2.GetVaultKeyUsageRequest(vault_key_id=key.id),
-                metadata=tuple(self.stack.admin),
-                timeout=10,
-            )
-            for status in usage.caps:
+            for status in self.stack.usages(key):
                 found[status.currency_code] += status.held + status.settled
         return found
 
@@ -207,7 +207,7 @@ def packets(line: bytes, headers: Sequence[bytes], body: bytes, call: Call) -> l
         body += b"0\r\n\r\n"
     raw = b"\r\n".join([line, *headers, *more, b"", body])
     at = [0, *(len(raw) * cut // 100 for cut in call.cuts), len(raw)]
-    return [raw[start:end] for start, end in pairwise(at) if end > start]
+    return [raw[start:end] for start, end in itertools.pairwise(at) if end > start]
 
 
 def parsed(reply: Reply) -> dict[str, Any]:
