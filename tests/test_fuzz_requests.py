@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, note, settings
 
 from spendgate.v1 import audit_service_pb2, policy_pb2
-from tests.call_strategies import KNOWN, Call, scripts
+from tests.call_strategies import KNOWN, Call, plain_head, scripts
 from tests.processes import temporary_folder, wait_for
+from tests.reading_checks import FORM
 from tests.stack import Stack, VaultKey, cap, running_stack
 from tests.wire import Reply, connect, receive, send
 
@@ -233,21 +234,40 @@ def replay(stack: Stack, calls: Sequence[Call]) -> None:
     example.check()
 
 
-@runs(120)
+@runs(200)
 @given(calls=scripts(odd_ones=False))
 def test_a_story_is_executed_as_it_was_authorized(fuzzed: Stack, calls: list[Call]) -> None:
     """Valid calls in any order, some by another key or run, some twice at once."""
     replay(fuzzed, calls)
 
 
-@runs(180)
+@runs(350)
 @given(calls=scripts(odd_ones=True))
 def test_an_odd_call_is_executed_as_it_was_authorized_or_not_at_all(fuzzed: Stack, calls: list[Call]) -> None:
     """A story with one call that has something odd in path, headers, parameters, framing or packets."""
     replay(fuzzed, calls)
 
 
-FOUND: dict[str, list[Call]] = {}
+FOUND: dict[str, list[Call]] = {
+    "a session whose customer may choose more": [
+        Call(
+            b"POST /stripe/v1/checkout/sessions HTTP/1.1",
+            plain_head(0, FORM),
+            b"mode=payment&success_url=https%3A%2F%2Fexample.com&line_items[0][price_data][currency]=usd&"
+            b"line_items[0][price_data][unit_amount]=50&line_items[0][price_data][product_data][name]=Mug&"
+            b"line_items[0][quantity]=1&line_items[0][adjustable_quantity][enabled]=true&"
+            b"line_items[0][adjustable_quantity][maximum]=9",
+        ),
+        Call(b"POST /stripe/v1/checkout/sessions/<cs> HTTP/1.1", plain_head(1, FORM), b"metadata[a]=b"),
+    ],
+    "an intent that its failed confirmation leaves behind": [
+        Call(
+            b"POST /stripe/v1/payment_intents HTTP/1.1",
+            plain_head(0, FORM),
+            b"amount=2500&currency=usd&confirm=true",
+        )
+    ],
+}
 """What failed once: the ``calls`` that a failure prints."""
 
 
