@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, note, settings
+from hypothesis import HealthCheck, Phase, currently_in_test_context, event, given, note, settings
 
 from spendgate.v1 import audit_service_pb2, policy_pb2
 from tests.call_strategies import KNOWN, Call, plain_head, scripts
@@ -50,6 +50,11 @@ def fuzzed() -> Iterator[Stack]:
         yield stack
 
 
+def show(text: str) -> None:
+    """Print something when the example fails."""
+    (note if currently_in_test_context() else print)(text)
+
+
 class Example:
     """One story, told to a Stripe that knows nothing, by two vault keys."""
 
@@ -74,7 +79,7 @@ class Example:
         pieces = packets(
             self._filled(call.line), [*map(self._filled, call.headers)], self._filled(call.body), call
         )
-        note(f"sent: {pieces!r}")
+        show(f"sent: {pieces!r}")
         with ExitStack() as opened:
             connections = [opened.enter_context(connect(self.stack.origin())) for _ in range(1 + call.twice)]
             for connection in connections:
@@ -82,7 +87,7 @@ class Example:
             bodyless = call.line.startswith(b"HEAD ")
             replies = [receive(connection, bodyless=bodyless) for connection in connections]
         for reply in replies:
-            note(f"came: {reply.statuses} {reply.body[:300]!r}")
+            show(f"came: {reply.statuses} {reply.body[:300]!r}")
         self._check(replies)
 
     def _filled(self, text: bytes) -> bytes:
@@ -99,7 +104,7 @@ class Example:
         changes = [request for request in requests if request["method"] in {"POST", "DELETE"}]
         for request in changes:
             shown = ("method", "path", "query", "body", "executed", "status", "money", "idempotency_key")
-            note(f"seen: { {name: request[name] for name in shown}!r}")
+            show(f"seen: { {name: request[name] for name in shown}!r}")
         self._seen = max([self._seen, *(request["n"] for request in requests)])
         self.executed += [request for request in changes if request["executed"]]
         assert all(len(set(reply.statuses) - {100}) <= 1 for reply in replies), "one request, one answer"
@@ -116,7 +121,8 @@ class Example:
 
     def check(self) -> None:
         """Compare what was executed with what was decided and counted."""
-        event(f"executed: {len(self.executed)}")
+        if currently_in_test_context():
+            event(f"executed: {len(self.executed)}")
         self._check_counters()
         decisions = self._decisions()
         done: Counter[tuple[str, int]] = Counter()
@@ -227,7 +233,7 @@ def refused(reply: Reply) -> bool:
 
 def replay(stack: Stack, calls: Sequence[Call]) -> None:
     """Tell a story, and check it."""
-    note(f"calls: {calls!r}")
+    show(f"calls: {calls!r}")
     example = Example(stack)
     for call in calls:
         example.tell(call)
