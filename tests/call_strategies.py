@@ -15,6 +15,7 @@ from hypothesis.strategies import DrawFn
 from tests.reading_checks import FORM, JSON
 from tests.request_strategies import PATH_ODDITIES, Pair, forms, json_objects, mutated
 
+FILES = "multipart/form-data; boundary=b"
 KNOWN: frozenset[str] = frozenset()
 
 
@@ -389,17 +390,33 @@ def as_written(draw: DrawFn, step: Step, number: int) -> Call:
 
 
 @st.composite
-def odd(draw: DrawFn, step: Step, number: int) -> Call:
-    """A step with changes in its path, headers, parameters, framing or packets."""
+def odd_bodies(draw: DrawFn, step: Step) -> tuple[bytes, str]:
+    """A body for a step and its content type: with changes, now and then of another kind than is due."""
     if step.text:
         body = step.text.encode() if draw(st.booleans()) else _dumped(draw(json_objects()))
-    else:
-        pairs = list(step.pairs) if "update" in KNOWN and _updates(step) else draw(mutated(list(step.pairs)))
-        body = draw(forms(st.just(pairs)))
+        return body, draw(st.sampled_from([JSON] * 9 + [FORM]))
+    pairs = list(step.pairs) if "update" in KNOWN and _updates(step) else draw(mutated(list(step.pairs)))
+    match draw(st.sampled_from(["form"] * 14 + ["json", "multipart"])):
+        case "json":
+            return _dumped(dict(pairs)), draw(st.sampled_from([JSON, FORM]))
+        case "multipart":
+            parts = [
+                f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+                for name, value in pairs
+            ]
+            return f"{''.join(parts)}--b--\r\n".encode(), draw(st.sampled_from([FILES, FORM]))
+        case _:
+            return draw(forms(st.just(pairs))), _content_type(step)
+
+
+@st.composite
+def odd(draw: DrawFn, step: Step, number: int) -> Call:
+    """A step with changes in its path, headers, parameters, framing or packets."""
+    body, content_type = draw(odd_bodies(step))
     method = draw(st.sampled_from([step.method] * 15 + ["PUT", "HEAD", "DELETE", "GET", "POST", "post"]))
     version = draw(st.sampled_from(["HTTP/1.1"] * 15 + ["HTTP/1.0", "HTTP/2.0", "HTTP/1.1 "]))
     line = b" ".join([method.encode(), draw(targets(step.path)), version.encode()])
-    call = _framed(step, body, line, draw(heads(number, _content_type(step))))
+    call = _framed(step, body, line, draw(heads(number, content_type)))
     return replace(call, framing=draw(_FRAMINGS), cuts=draw(_CUTS), twice=draw(st.integers(0, 9)) == 0)
 
 

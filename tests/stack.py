@@ -151,6 +151,7 @@ class VaultKey:
 
     text: str = field(repr=False)
     id: str
+    account: str = ""
 
 
 class Stack:
@@ -164,7 +165,7 @@ class Stack:
         self.simulator = Simulator(origin)
         self._clients = [self.simulator.http]
         server = policy_servers[0]
-        self.admin = [("authorization", f"Bearer {token(server, 'admin')}")]
+        self._metadata = [("authorization", f"Bearer {token(server, 'admin')}")]
         self._channel = grpc.insecure_channel(policy_server_address(server))
         self.keys = vault_key_service_pb2_grpc.VaultKeyServiceStub(self._channel)
         self._audit = audit_service_pb2_grpc.AuditServiceStub(self._channel)
@@ -181,36 +182,43 @@ class Stack:
         assert found is not None
         return found[2] if root else f"{found[1]}/stripe"
 
-    def key(self, *allow: str, caps: Sequence[policy_pb2.Cap] | None = None, **policy: Any) -> VaultKey:
+    def key(
+        self, *allow: str, caps: Sequence[policy_pb2.Cap] | None = None, account: str = "", **policy: Any
+    ) -> VaultKey:
         """Make a vault key; by default for every endpoint and 100 USD a day."""
         reply = self.keys.CreateVaultKey(
             vault_key_service_pb2.CreateVaultKeyRequest(
                 name=f"key-{next(_names)}",
+                account=account,
                 policy=policy_pb2.Policy(
                     allow=allow or ("* /v1/*",), caps=[cap(10_000)] if caps is None else caps, **policy
                 ),
             ),
-            metadata=self.admin,
+            metadata=self._metadata,
             timeout=10,
         )
-        return VaultKey(reply.secret_vault_key, reply.vault_key.vault_key_id)
+        return VaultKey(reply.secret_vault_key, reply.vault_key.vault_key_id, account)
 
     def revoke(self, key: VaultKey) -> None:
         """Revoke a vault key."""
         self.keys.RevokeVaultKey(
             vault_key_service_pb2.RevokeVaultKeyRequest(vault_key_id=key.id),
-            metadata=self.admin,
+            metadata=self._metadata,
             timeout=10,
         )
 
     def usage(self, key: VaultKey) -> policy_pb2.CapStatus:
         """How full the first cap of a key is."""
+        return self.usages(key)[0]
+
+    def usages(self, key: VaultKey) -> list[policy_pb2.CapStatus]:
+        """How full each cap of a key is."""
         reply = self.keys.GetVaultKeyUsage(
             vault_key_service_pb2.GetVaultKeyUsageRequest(vault_key_id=key.id),
-            metadata=self.admin,
+            metadata=self._metadata,
             timeout=10,
         )
-        return reply.caps[0]
+        return list(reply.caps)
 
     def settled(self, key: VaultKey, amount: int) -> None:
         """Wait until nothing of a key is held any more and so much is settled."""
@@ -225,9 +233,11 @@ class Stack:
         """The audit events of a key, oldest first."""
         reply = self._audit.ListAuditEvents(
             audit_service_pb2.ListAuditEventsRequest(
-                page_size=1000, filter=audit_service_pb2.AuditFilter(vault_key_id=key.id, **filters)
+                account=key.account,
+                page_size=1000,
+                filter=audit_service_pb2.AuditFilter(vault_key_id=key.id, **filters),
             ),
-            metadata=self.admin,
+            metadata=self._metadata,
             timeout=10,
         )
         return list(reversed(reply.audit_events))
