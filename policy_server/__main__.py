@@ -14,6 +14,7 @@ from pydantic_settings import CliApp
 from policy_server.app import PolicyServer
 from policy_server.core.errors import SpendgateError
 from policy_server.settings import PolicyServerSettings
+from spendgate.process_memory import keep_private
 
 
 class PolicyServerOptions(
@@ -35,6 +36,7 @@ async def _serve(settings: PolicyServerSettings) -> None:
 
 def main() -> None:
     """Run the policy server."""
+    keep_private()
     try:
         settings = CliApp.run(PolicyServerOptions)
         logging.basicConfig(
