@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+import zoneinfo
 
 import uvloop
 from pydantic import ValidationError
@@ -37,6 +38,8 @@ async def _serve(settings: PolicyServerSettings) -> None:
 def main() -> None:
     """Run the policy server."""
     keep_private()
+    # Not the system's zones, which differ between machines: two servers must not open two windows.
+    zoneinfo.reset_tzpath(to=())
     try:
         settings = CliApp.run(PolicyServerOptions)
         logging.basicConfig(
