@@ -9,11 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 import grpc
 import typer
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from spendgate import rpc
 from spendgate.cli.failure import CommandFailed, UsageWrong
 from spendgate.v1 import account_service_pb2_grpc, audit_service_pb2_grpc, vault_key_service_pb2_grpc
 
@@ -124,8 +123,8 @@ def admin_token(settings: OperatorSettings) -> str:
 
 
 def open_channel(address: str) -> grpc.Channel:
-    """Return a channel that goes straight to `address`, without any proxy of the environment."""
-    return grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+    """Return a channel to `address`."""
+    return grpc.insecure_channel(address, options=rpc.CHANNEL_OPTIONS)
 
 
 class PolicyServer:
@@ -180,18 +179,8 @@ class RequestFailed(CommandFailed):
 
     def __init__(self, error: grpc.RpcError, settings: OperatorSettings) -> None:
         self.code: grpc.StatusCode = error.code()
-        self.reason = _reason(error)
+        self.reason = rpc.error_info(error).reason
         super().__init__(_sentence(self.code, self.reason, error.details() or "", settings))
-
-
-def _reason(error: grpc.RpcError) -> str:
-    """Return the name of the ErrorReason without its prefix, "" when there is none."""
-    status = rpc_status.from_call(error)
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details if status else ():
-        if detail.Unpack(info):
-            return str(info.reason)
-    return ""
 
 
 def _sentence(code: grpc.StatusCode, reason: str, details: str, settings: OperatorSettings) -> str:
