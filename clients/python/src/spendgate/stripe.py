@@ -39,7 +39,7 @@ def client(
     return stripe.StripeClient(
         run.key.get_secret_value(),
         base_addresses={"api": base, "files": base, "connect": base, "meter_events": base},
-        http_client=_RunClient(run, base, http_client),
+        http_client=_RunClient(run, http_client),
         **options,
     )
 
@@ -76,29 +76,26 @@ def refusal(error: stripe.StripeError) -> errors.SpendGateError | None:
 
 
 class _RunClient(stripe.HTTPClient):
-    """Names the run in each request, and sends none past the sidecar."""
+    """Names the run in each request."""
 
-    def __init__(self, run: Run, base: str, inner: stripe.HTTPClient | None) -> None:
+    def __init__(self, run: Run, inner: stripe.HTTPClient | None) -> None:
         super().__init__()
         self._run = run
-        self._base = f"{base}/"
         self._inner: Any = inner or stripe.new_default_http_client()
         self._inner_async: Any = inner
         self.name = self._inner.name  # type: ignore[misc]
 
     def request(self, method: str, url: str, headers: Any, post_data: Any = None, **more: Any) -> Any:
-        return self._inner.request(method, url, self._named(url, headers), post_data, **more)
+        return self._inner.request(method, url, self._named(headers), post_data, **more)
 
     def request_stream(self, method: str, url: str, headers: Any, post_data: Any = None, **more: Any) -> Any:
-        return self._inner.request_stream(method, url, self._named(url, headers), post_data, **more)
+        return self._inner.request_stream(method, url, self._named(headers), post_data, **more)
 
     async def request_async(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
-        return await self._asynchronous().request_async(method, url, self._named(url, headers), post_data)
+        return await self._asynchronous().request_async(method, url, self._named(headers), post_data)
 
     async def request_stream_async(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
-        return await self._asynchronous().request_stream_async(
-            method, url, self._named(url, headers), post_data
-        )
+        return await self._asynchronous().request_stream_async(method, url, self._named(headers), post_data)
 
     def sleep_async(self, secs: float) -> Any:
         return self._asynchronous().sleep_async(secs)
@@ -115,9 +112,7 @@ class _RunClient(stripe.HTTPClient):
             self._inner_async = stripe.HTTPXClient()
         return self._inner_async
 
-    def _named(self, url: str, headers: Mapping[str, str] | None) -> dict[str, str]:
-        if not url.startswith(self._base):
-            raise ValueError(f"this client is for the sidecar at {self._base} only")
+    def _named(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         # A call may have a step of its own, but no other run and no other key.
         own = self._run.headers()
         given = {name.title(): value for name, value in (headers or {}).items()}
