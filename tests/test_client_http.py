@@ -15,7 +15,7 @@ import stripe
 
 import spendgate.http
 import spendgate.stripe
-from spendgate import errors
+from spendgate import SpendGate, errors
 from tests.stack import CHARGE, STRIPE_KEY, Stack, VaultKey, cap
 
 
@@ -238,3 +238,17 @@ def test_the_sdks_own_retries_pay_once(stack: Stack, sidecar: str) -> None:
     client.v1.charges.create({"amount": 1900, "currency": "usd", "source": "tok_visa"})
     assert losing.lost == 1
     assert stack.simulator.money["charged"] == 1900
+
+
+@pytest.mark.parametrize("address", ["http://sidecar.internal:8787", "sidecar:8787", "ftp://127.0.0.1", ""])
+def test_a_vault_key_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """To another machine only with TLS, or where somebody says that a tunnel encrypts."""
+    key = "vk_aaaaaaaaaaaa_" + "a" * 32
+    for make in (spendgate.http.client, spendgate.stripe.client):
+        with pytest.raises(ValueError, match="sidecar"):
+            make(key, "run-1", sidecar=address)
+    with pytest.raises(ValueError, match="on another machine"):
+        SpendGate("policy.internal:50051", token="t")
+    monkeypatch.setenv("SPENDGATE_ALLOW_PLAINTEXT", "true")
+    SpendGate("policy.internal:50051", token="t").close()
+    spendgate.http.RunAuth(key, "run-1", sidecar="http://sidecar.internal:8787")

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
-from spendgate import errors, rpc
+from spendgate import errors, rpc, transport
 from spendgate.authorization import (
     Authorization,
     CallNames,
@@ -85,8 +85,11 @@ class SpendGate:
 
         ``token`` is the sidecar token. ``timeout_s`` is how long a call may take
         with all its repeats, unless the call says otherwise. Without
-        ``credentials`` nothing is encrypted.
+        ``credentials`` nothing is encrypted: raises `ValueError` when the address
+        is on another machine, unless SPENDGATE_ALLOW_PLAINTEXT says that a tunnel
+        encrypts.
         """
+        _check_encryption(address, credentials)
         options = list(rpc.CHANNEL_OPTIONS)
         self._channel = (
             grpc.insecure_channel(address, options)
@@ -213,6 +216,7 @@ class AsyncSpendGate:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """Open a connection as `SpendGate` does."""
+        _check_encryption(address, credentials)
         options = list(rpc.CHANNEL_OPTIONS)
         self._channel = (
             grpc.aio.insecure_channel(address, options)
@@ -318,6 +322,19 @@ class AsyncSpendGate:
 
 def _metadata(token: str | SecretText) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {secret_text(token).strip()}"),)
+
+
+def _check_encryption(address: str, credentials: grpc.ChannelCredentials | None) -> None:
+    if (
+        credentials is None
+        and not transport.target_is_local(address)
+        and not transport.plaintext_is_allowed()
+    ):
+        raise ValueError(
+            f"the policy server at {address} is on another machine, and token and vault keys would cross the "
+            "network unencrypted: pass credentials=grpc.ssl_channel_credentials(…); "
+            "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+        )
 
 
 def _check_duplicate(held: Authorization, vendor_replays: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from spendgate import answers
-from spendgate.run import DEFAULT_SIDECAR, Run
+from spendgate.run import DEFAULT_SIDECAR, Run, safe_sidecar
 from spendgate.vault_key import SecretText
 
 TIMEOUT_S = 90.0
@@ -32,7 +32,7 @@ class RunAuth(httpx.Auth):
     ) -> None:
         """Take the key and the name of a run; raises `ValueError` for a raw Stripe key."""
         self.run = Run.of(vault_key, run_id, step)
-        self._sidecar = httpx.URL(sidecar)
+        self._sidecar = httpx.URL(safe_sidecar(sidecar))
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Name the run; refuse to show the key to any other host."""
@@ -45,7 +45,7 @@ class RunAuth(httpx.Auth):
         yield request
 
     def __repr__(self) -> str:
-        return f"RunAuth({self.run!r})"
+        return f"RunAuth({self.run!r}, sidecar={str(self._sidecar)!r})"
 
 
 def client(

@@ -163,7 +163,7 @@ class RunTools:
         request = self._request(name, arguments)
         if isinstance(request, ToolAnswer):
             return request
-        async with httpx.AsyncClient(**self._connection()) as http:
+        async with httpx.AsyncClient(**self.connection()) as http:
             for pause in (*_PAUSES_S, None):
                 try:
                     answer = _read(request.tool, await http.post(**request.post))
@@ -179,7 +179,7 @@ class RunTools:
         request = self._request(name, arguments)
         if isinstance(request, ToolAnswer):
             return request
-        with httpx.Client(**self._connection()) as http:
+        with httpx.Client(**self.connection()) as http:
             for pause in (*_PAUSES_S, None):
                 try:
                     answer = _read(request.tool, http.post(**request.post))
@@ -198,7 +198,8 @@ class RunTools:
                 text = text.replace(value, "(fixed)")
         return replace(answer, text=text)
 
-    def _connection(self) -> dict[str, Any]:
+    def connection(self) -> dict[str, Any]:
+        """Return how httpx reaches the sidecar."""
         return {
             "base_url": self.deps.sidecar,
             "timeout": TIMEOUT_S,

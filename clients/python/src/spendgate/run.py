@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
+from spendgate import transport
 from spendgate.vault_key import SecretText, VaultKey, vault_key
 
 DEFAULT_SIDECAR = "http://127.0.0.1:8787"
@@ -38,6 +40,23 @@ class Run:
         """Return the headers of a call, with the vault key in them."""
         named = {"Authorization": f"Bearer {self.key.get_secret_value()}", RUN_HEADER: self.run_id}
         return {**named, STEP_HEADER: self.step} if self.step else named
+
+
+def safe_sidecar(url: str) -> str:
+    """Return the address of a sidecar without a slash at its end.
+
+    Raises `ValueError` when it is none, or when the vault key would go to another
+    machine in the clear.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{url!r} is not the address of a sidecar; write one such as {DEFAULT_SIDECAR}")
+    if parts.scheme == "http" and not transport.url_is_local(url) and not transport.plaintext_is_allowed():
+        raise ValueError(
+            f"the sidecar at {url} is on another machine, and the vault key would cross the network "
+            "unencrypted: write https://; SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+        )
+    return url.rstrip("/")
 
 
 def name(value: str, what: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import stripe
 
 from spendgate import answers, errors
-from spendgate.run import DEFAULT_SIDECAR, RUN_HEADER, Run
+from spendgate.run import DEFAULT_SIDECAR, RUN_HEADER, Run, safe_sidecar
 from spendgate.vault_key import SecretText
 
 _MODULE_ADDRESSES = ("api_base", "upload_api_base", "connect_api_base", "meter_events_api_base")
@@ -120,4 +120,4 @@ class _RunClient(stripe.HTTPClient):
 
 
 def _base(sidecar: str) -> str:
-    return f"{sidecar.rstrip('/')}/stripe"
+    return f"{safe_sidecar(sidecar)}/stripe"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from spendgate.run import DEFAULT_SIDECAR, RUN_HEADER, STEP_HEADER, Run, name
+from spendgate.run import DEFAULT_SIDECAR, RUN_HEADER, STEP_HEADER, Run, name, safe_sidecar
 from spendgate.vault_key import SecretText, VaultKey, vault_key
 
 _PURPOSE_LENGTH_MAX = 120
@@ -55,6 +55,7 @@ class VaultDeps:
 
     def __post_init__(self) -> None:
         self.vault_key: VaultKey = vault_key(self.vault_key)
+        self.sidecar = safe_sidecar(self.sidecar)
         if isinstance(self.purposes, str):
             raise ValueError(f"purposes is a list of names, not {self.purposes!r}")
         self.purposes = tuple(self.purposes)
