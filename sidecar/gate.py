@@ -14,12 +14,13 @@ from sidecar import refusals
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.outbox import Outbox
-from sidecar.refusals import Refused, cap_rule, resets_at
+from sidecar.refusals import Refused, resets_at
 from sidecar.upstream import NoAnswer, NotSent, Upstream
 from sidecar.vault_keys import key_id, masked, presented_key
 from sidecar.vendor import Call, Failed, Money, Price, Reading, Succeeded, Unclear, Unpriced, Vendor
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
+from spendgate.verdict import cap_rule
 
 log = logging.getLogger(__name__)
 
