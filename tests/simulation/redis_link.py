@@ -7,6 +7,7 @@ history, over a single blocking socket; what it takes in made-up time is drawn.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import socket
 from collections import deque
@@ -186,7 +187,7 @@ class RedisLink:
         answers = self.store.run(packed, len(commands)) if commands else []
         for command, answer in zip(commands, answers, strict=True):
             name = _names().get(command[1].decode() if len(command) > 1 else "")
-            if name and not (name == "expire" and answer == 0):
+            if name and not (name == "expire" and answer == "0"):
                 self._tell(f"{server.name} runs {name}.lua", _shown(answer))
         return answers
 
@@ -263,10 +264,12 @@ def _names() -> dict[str, str]:
 
 
 def _shown(answer: Any) -> str:
+    """An answer without what is empty in it."""
+    if isinstance(answer, Exception):
+        return str(answer)
+    told = json.loads(answer)
     return (
-        " ".join(str(part) for part in answer if part not in {"", "0"})
-        if isinstance(answer, list)
-        else str(answer)
+        " ".join(str(part) for part in told if part not in {"", "0"}) if isinstance(told, list) else str(told)
     )
 
 
