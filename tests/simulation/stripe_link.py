@@ -65,7 +65,9 @@ class StripeNetwork:
             self._later(there, self._arrive, sidecar, forward, sent, fault)
             if fault and kind == "deliver twice":
                 again = there + fault.chance.choice([0.0, 0.2, 5])
-                self._later(again, self._arrive, sidecar, forward, self.loop.create_future(), None)
+                unheard: Sent = self.loop.create_future()
+                unheard.cancel()
+                self._later(again, self._arrive, sidecar, forward, unheard, None)
         return sent
 
     def _later(self, delay_s: float, act: Callable[..., None], *arguments: Any) -> None:

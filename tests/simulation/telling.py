@@ -17,7 +17,7 @@ from tests.simulation.history import Line, Wanted
 from tests.simulation.invariants import Violation, check
 from tests.simulation.redis_link import Store
 
-_SHORTER_TRIES_MAX = 150
+_SHORTER_TRIES_MAX = 400
 
 
 @contextlib.contextmanager
