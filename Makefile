@@ -13,6 +13,8 @@ AUDIT_VENV := .venv-audit
 AUDIT_READY := $(AUDIT_VENV)/.ready
 FUZZ_READY := $(FUZZ_VENV)/.ready
 SECONDS ?= 60
+SEEDS ?= 1000
+JOBS ?= 2
 
 .PHONY: help
 help: ## Show what there is to make.
@@ -38,6 +40,11 @@ check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
 .PHONY: audit-dependencies
 audit-dependencies: $(AUDIT_READY) ## Ask which pinned dependencies have known weaknesses, where the network allows.
 	@.ci/audit-dependencies $(AUDIT_VENV)/bin/pip-audit constraints.txt constraints-protos.txt
+
+.PHONY: simulate
+simulate: $(READY) ## Tell SEEDS (1000) histories in which anything may break, or that of SEED again.
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --show,--seeds $(SEEDS) --jobs $(JOBS)) \
+	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(AGENTS),--agents $(AGENTS))
 
 .PHONY: bench
 bench: $(READY) ## Measure the whole path beside a bare proxy, and reading by itself.

@@ -44,7 +44,7 @@ class VaultKeyNotFound(SpendgateError):
         # What is longer than an id may be the whole key, with its secret.
         shown = vault_key_id if len(vault_key_id) <= KEY_ID_LENGTH else "…"
         super().__init__(
-            f"no vault key has the id {shown!r}; an id is the {KEY_ID_LENGTH} characters after vk_ in the key",
+            f"no vault key has the id {shown!r}; it is the {KEY_ID_LENGTH} characters after vk_ in the key",
             vaultKeyId=shown,
         )
 
