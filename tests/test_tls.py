@@ -31,7 +31,7 @@ from tests.processes import (
     wait_for,
 )
 from tests.stack import CHARGE, Simulator, sidecar_process, simulator_process
-from tests.test_cli import Operator
+from tests.test_cli import Operator, free_port, running
 from tests.test_grpcurl import GRPCURL
 from tests.tls_relay import tls_relay
 
@@ -312,6 +312,48 @@ def test_grpcurl_reaches_health_over_mtls(secured: Secured) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"status": "SERVING"}
+
+
+def test_up_runs_everything_with_certificates_and_doctor_finds_it_in_order(ours: Authority) -> None:
+    """With no setting beyond those that the parts have by themselves, and the CAs that `up` needs."""
+    server, client = ours.issue(), ours.issue("operator")
+    ports = {f"SPENDGATE_{name}_PORT": str(free_port()) for name in ("POLICY", "SIDECAR", "SIDECAR_ROOT")}
+    with temporary_folder() as folder:
+        operator = Operator(
+            folder,
+            {
+                **ports,
+                "SPENDGATE_POLICY_ADDRESS": f"{HERE}:{ports['SPENDGATE_POLICY_PORT']}",
+                **{
+                    f"SPENDGATE_{part}": str(path)
+                    for who in ("POLICY", "SIDECAR")
+                    for part, path in (
+                        (f"{who}_CERT", server.certificate),
+                        (f"{who}_KEY", server.key),
+                        (f"{who}_CLIENT_CA", ours.file),
+                        (f"{who}_CA", ours.file),
+                    )
+                },
+                "SPENDGATE_CLIENT_CERT": str(client.certificate),
+                "SPENDGATE_CLIENT_KEY": str(client.key),
+            },
+        )
+        with running(operator) as (_, summary):
+            assert summary["sidecar"].startswith("https://")
+            context = ssl.create_default_context(cafile=str(ours.file))
+            context.load_cert_chain(client.certificate, client.key)
+            headers = {
+                "Authorization": f"Bearer {Path(summary['demoKeyFile']).read_text().strip()}",
+                "Spendgate-Run-Id": "run-1",
+            }
+            with httpx.Client(verify=context, timeout=30, headers=headers) as agent_client:
+                answer = agent_client.post(f"{summary['sidecar']}/v1/charges", data=dict(CHARGE))
+            assert answer.json()["amount"] == 1_900
+            checked = operator("doctor", "--json").json
+            assert checked["healthy"], checked
+            assert operator("usage", "demo", "--json").json["caps"]
+        del operator.environment["SPENDGATE_SIDECAR_CA"]
+        assert "SPENDGATE_SIDECAR_CA" in operator("up").error
 
 
 # --- nothing in the clear ------------------------------------------------------------
