@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -266,6 +267,21 @@ def test_a_policy_server_takes_no_redis_that_is_not_the_one_it_knows(
         with pytest.raises(ProcessFailed, match="Redis does not answer"):
             process.start()
     assert "hunter2" not in process.log
+
+
+def test_a_client_that_never_ends_its_handshake_is_given_up(ours: Authority, tmp_path: Path) -> None:
+    """As one is that never ends its request: nobody keeps a connection open by saying nothing."""
+    shown = ours.issue()
+    settings = {
+        "sidecar_token": "token",
+        "read_timeout_s": "0.5",
+        "sidecar_cert": str(shown.certificate),
+        "sidecar_key": str(shown.key),
+    }
+    with sidecar_process(tmp_path, f"{HERE}:9", f"http://{HERE}:9", **settings) as sidecar:
+        port = int(str(sidecar.found(r"https://127.0.0.1:(\d+) for")))
+        with socket.create_connection((HERE, port), timeout=30) as silent:
+            assert silent.recv(1) == b""
 
 
 def test_certificates_are_renewed_without_a_restart(
