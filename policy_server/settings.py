@@ -45,6 +45,12 @@ class PolicyServerSettings(BaseSettings):
     retention_days: Annotated[int, Field(ge=2, le=3650)] = 400
     """How long effects, exposures and past windows are remembered. A repeat of an older effect is new."""
 
+    archive_url: SecretStr | None = None
+    """Database of the audit archive, as sqlite:/// or postgresql://; audit.sqlite in data_dir unless said."""
+
+    audit_backlog_max: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    """How many audit events of an account may wait for the archive before its calls are refused."""
+
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10
     """How long calls under way may take when the server is told to stop."""
 

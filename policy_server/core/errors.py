@@ -3,6 +3,7 @@
     SpendgateError
     ├── FieldInvalid          a field is missing or malformed
     ├── StoreUnavailable      the counter store did not answer in time or not well
+    ├── ArchiveUnavailable    the audit archive did not answer in time or not well
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
     ├── NameTaken             a working vault key has this name
@@ -33,6 +34,10 @@ class FieldInvalid(SpendgateError):
 
 class StoreUnavailable(SpendgateError):
     """The counter store did not answer in time or not well."""
+
+
+class ArchiveUnavailable(SpendgateError):
+    """The audit archive did not answer in time or not well."""
 
 
 class VaultKeyNotFound(SpendgateError):

@@ -195,3 +195,44 @@ class AuditTrail(Protocol):
         self, account: str, wanted: AuditFilter, after: int | None
     ) -> AsyncIterator[tuple[AuditEvent | None, int]]:
         """Yield wanted events as they are written, and checkpoints, each with its sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveHead:
+    """The newest event of an account that the archive has."""
+
+    sequence: int
+    hash: bytes
+    """SHA-256 over the hash before it and the event: it stands for the whole trail so far."""
+    epoch: str = ""
+    """The ledger that the event came from; empty when Redis named none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedEvent:
+    """One audit event as the archive keeps it."""
+
+    sequence: int
+    created_at_ms: int
+    account: str
+    fields: Mapping[str, str]
+    """Every field of the stream entry, unchanged and in its order."""
+    hash: bytes
+
+
+class Archive(Protocol):
+    """Keeps audit events for good, and reads them.
+
+    Every method raises `ArchiveUnavailable` when the database does not answer.
+    """
+
+    async def heads(self) -> Mapping[str, ArchiveHead]:
+        """Return the newest event of each account that has any."""
+
+    async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
+        """Return events above sequence ``after``, oldest first."""
+
+    async def page(
+        self, account: str, wanted: AuditFilter, before: int | None, limit: int
+    ) -> tuple[list[AuditEvent], int | None]:
+        """Return wanted events below sequence ``before``, newest first, and where to go on."""

@@ -43,6 +43,11 @@ class AccountKeys:
         return f"{self._root}audit"
 
     @property
+    def archived(self) -> str:
+        """Hash: sequence and hash of the newest audit event that is in the archive for good."""
+        return f"{self._root}archived"
+
+    @property
     def deadlines(self) -> str:
         """Sorted set: authorization ids of open holds by deadline in ms."""
         return f"{self._root}deadlines"
