@@ -14,18 +14,24 @@ from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
 from policy_server import tokens
+from policy_server.archive.database import Database
+from policy_server.archive.reader import ThreadedArchive
+from policy_server.archive.signing import SigningKey
 from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.settler import Settler
+from policy_server.core.trail import Trail
+from policy_server.drainer_process import DrainerProcess
 from policy_server.rpc.account_service import AccountServicer
 from policy_server.rpc.audit_service import AuditServicer
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
-from policy_server.store.audit import RedisAuditTrail
+from policy_server.store.archive_progress import ArchiveProgress
+from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import check_durable, connect, connect_watcher
 from policy_server.store.ledger import RedisLedger
 from policy_server.store.registry import RedisRegistry
@@ -46,11 +52,17 @@ _EXPIRE_EVERY_S = 1.0
 _CHECK_STORE_EVERY_S = 1.0
 _MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_AUDIT_SERVICE = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
+"""Serves while the archive keeps up; the others do not need the archive."""
+
 _SERVICES = (
     policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
     vault_key_service_pb2.DESCRIPTOR.services_by_name["VaultKeyService"].full_name,
     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
-    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+    _AUDIT_SERVICE,
 )
 
 
@@ -81,7 +93,11 @@ class PolicyServer:
             self._settler,
         )
         self._administration = Administration(registry, ledger, now_ms)
-        self._trail = RedisAuditTrail(self._redis, self._watcher)
+        self._database = Database(settings.archive_url, settings.data_dir)
+        self._archive = ThreadedArchive(self._database)
+        self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
+        self._progress = ArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -93,12 +109,18 @@ class PolicyServer:
         wrong = await check_durable(self._redis, allow_volatile=settings.allow_volatile)
         for problem in wrong:
             log.warning("the count may be lost: Redis has %s", problem)
+        SigningKey.read_or_make(settings.data_dir)
         server = self._server()
         port = self._listen(server)
         await server.start()
         await self._set_serving(True)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
-        tasks = [asyncio.create_task(self._expire_holds(stop)), asyncio.create_task(self._watch_store(stop))]
+        tasks = [
+            asyncio.create_task(self._expire_holds(stop)),
+            asyncio.create_task(self._watch_store(stop)),
+            asyncio.create_task(self._watch_archive(stop)),
+            asyncio.create_task(self._drainer.run(stop)),
+        ]
         try:
             await stop.wait()
         finally:
@@ -111,6 +133,9 @@ class PolicyServer:
             await self._health.enter_graceful_shutdown()
             self._policy.end_streams()
             await server.stop(settings.drain_s)
+            await self._drainer.stop()
+            self._archive.close()
+            self._database.close()
             await self._redis.aclose()
             await self._watcher.aclose()
 
@@ -178,12 +203,25 @@ class PolicyServer:
                 log.warning("the counter store %s", "answers again" if answers else "does not answer")
                 await self._set_serving(serving)
 
+    async def _watch_archive(self, stop: asyncio.Event) -> None:
+        before = ""
+        while not stop.is_set():
+            try:
+                problem = (await self._progress.look()).problem
+            except SpendgateError as error:
+                problem = error.message
+            else:
+                await self._health.set(_AUDIT_SERVICE, _NOT_SERVING if problem else _SERVING)
+            if problem != before:
+                log.warning("the audit archive: %s", problem or "all is well again")
+                before = problem
+            await asyncio.sleep(_CHECK_STORE_EVERY_S)
+
     async def _set_serving(self, serving: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        status = _SERVING if serving else _NOT_SERVING
         for service in ("", *_SERVICES):
-            await self._health.set(service, status)
+            if service != _AUDIT_SERVICE or not serving:
+                await self._health.set(service, status)
 
 
 async def _answers(client: redis.asyncio.Redis) -> bool:
