@@ -130,7 +130,12 @@ def _needs_a_closer_look(wanted: AuditFilter) -> bool:
         wanted.decision,
     )
     set_parts = sum(map(bool, parts))
-    return set_parts > 1 or bool(wanted.kind or wanted.decision) or wanted.start_ms is not None or wanted.end_ms is not None
+    return (
+        set_parts > 1
+        or bool(wanted.kind or wanted.decision)
+        or wanted.start_ms is not None
+        or wanted.end_ms is not None
+    )
 
 
 def _span(connection: Connection, account_id: int, set_back_ms: int, wanted: AuditFilter) -> tuple[int, int]:
@@ -196,5 +201,3 @@ class ThreadedArchive:
     def close(self) -> None:
         """Begin nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
