@@ -28,8 +28,8 @@ from policy_server.store.backlog import RedisBacklog
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = 0.2
-"""How long events gather for one transaction, unless there are many."""
+_PAUSE_S = 0.8
+"""How long events gather for one transaction, unless there are many: small ones take more time an event."""
 
 _TROUBLE_PAUSE_S = 2.0
 

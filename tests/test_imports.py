@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "policy_server.store": {"policy_server.core", "policy_server.store", "hiredis", "redis", "pydantic_core"},
     "policy_server.archive": {
         *("policy_server.core", "policy_server.archive"),
-        *("alembic", "cryptography", "psycopg", "pydantic", "sqlalchemy"),
+        *("alembic", "cryptography", "psycopg", "pydantic", "pydantic_core", "sqlalchemy"),
     },
     "policy_server.rpc": {
         *("policy_server.core", "policy_server.rpc", "spendgate.v1"),

@@ -144,7 +144,9 @@ class Database:
     def _set_up_sqlite(self, connection: Any, record: object) -> None:
         connection.isolation_level = None  # transactions begin where `_begin_sqlite` says so
         if not self._read_only:
+            connection.execute("PRAGMA page_size = 8192")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
             connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -65536")
 

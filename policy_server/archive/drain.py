@@ -9,10 +9,10 @@ cut off between two of these, the next look finds where to go on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from policy_server.archive.chain import body_of, link
-from policy_server.archive.writer import ArchiveWriter, HeadMoved, Tip
+from policy_server.archive.writer import ArchiveWriter, Entry, HeadMoved, Tip
 from policy_server.core.errors import SpendgateError
 from policy_server.core.ports import ArchiveHead, Backlog, Waiting
 
@@ -88,7 +88,7 @@ class Drainer:
         self._trim(account, end.sequence)
         return len(entries)
 
-    def _append(self, tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]) -> Tip:
+    def _append(self, tip: Tip, entries: Sequence[Entry]) -> Tip:
         account, now_ms = tip.account, self._now_ms()
         last = entries[-1][0] if entries else tip.sequence
         signed_at_ms = self._signed_at_ms.setdefault(account, now_ms)
@@ -108,7 +108,7 @@ class Drainer:
             self._trimmed[account] = first
 
 
-def following(tip: Tip, waiting: Waiting) -> Sequence[tuple[int, Mapping[str, str]]]:
+def following(tip: Tip, waiting: Waiting) -> Sequence[Entry]:
     """Return the events that come after ``tip``; `TrailBroken` unless they surely do.
 
     That the store goes on where the archive ends, and is not another one, or an
@@ -145,7 +145,7 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[tuple[int, Mapping[str, st
     return entries
 
 
-def _check_mark(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]], waiting: Waiting) -> None:
+def _check_mark(tip: Tip, entries: Sequence[Entry], waiting: Waiting) -> None:
     """Raise `TrailBroken` when events that were archived before come again, but other ones."""
     if tip.sequence == 0 and waiting.marked:
         raise TrailBroken(
@@ -160,6 +160,6 @@ def _check_mark(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]], wait
         raise TrailBroken(f"the events up to {waiting.marked} in Redis are not those that had been archived")
 
 
-def _body(entry: tuple[int, Mapping[str, str]]) -> tuple[int, str]:
+def _body(entry: Entry) -> tuple[int, bytes]:
     sequence, fields = entry
     return sequence, body_of(fields)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import Connection, Dialect, func, insert, select, update
 
 from policy_server.archive.chain import body_of, genesis, link
 from policy_server.archive.database import Database
-from policy_server.archive.schema import account, checkpoint, event, loss, signing_key
+from policy_server.archive.schema import account, checkpoint, event, event_id, loss, signing_key
 from policy_server.archive.signing import Checkpoint, SigningKey
 from policy_server.core.errors import ArchiveUnavailable
 from policy_server.core.types import AuditKind
+
+Entry = tuple[int, Sequence[bytes]]
+"""Sequence of an event, and its field names and values in turn."""
+
+_SEARCHED = tuple(
+    (name.encode(), name)
+    for name in ("kind", "decision", "run_id", "vault_key_id", "idempotency_key", "object_id")
+)
 
 _NOTABLE_KINDS = {AuditKind.REFUSAL, AuditKind.ADMINISTRATION}
 
@@ -61,9 +69,7 @@ class ArchiveWriter:
         with self._database.transaction() as connection:
             return _tip(connection, name)
 
-    def append(
-        self, tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]], *, checkpoint_at_ms: int = 0
-    ) -> Tip:
+    def append(self, tip: Tip, entries: Sequence[Entry], *, checkpoint_at_ms: int = 0) -> Tip:
         """Append events after ``tip`` and return the new end, with a checkpoint unless that is at 0.
 
         All of it is durable when this returns. Raises `HeadMoved` when ``tip``
@@ -73,8 +79,7 @@ class ArchiveWriter:
         rows, end = _chained(tip, entries)
         with self._database.transaction(writes=True) as connection:
             account_id = _lock(connection, tip)
-            values = [(account_id, *row) for row in rows]
-            _insert_events(connection, values)
+            _insert_events(connection, [(event_id(account_id, row[0]), *row[1:]) for row in rows])
             if checkpoint_at_ms:
                 end = self._add_checkpoint(connection, account_id, end, checkpoint_at_ms)
             _move(connection, account_id, end)
@@ -182,18 +187,21 @@ def _move(connection: Connection, account_id: int, end: Tip) -> None:
     )
 
 
-def _chained(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[tuple[Any, ...]], Tip]:
+def _chained(tip: Tip, entries: Sequence[Entry]) -> tuple[list[tuple[Any, ...]], Tip]:
     """Return the rows of events, without the account, and the end that they lead to."""
     rows = []
     previous, here = tip.previous_hash, tip.hash
     reached_ms, set_back_ms, sequence = tip.reached_ms, tip.set_back_ms, tip.sequence
-    for sequence, fields in entries:
-        body = body_of(fields)
+    epoch = tip.epoch
+    for sequence, entry in entries:
+        body = body_of(entry)
         previous, here = here, link(here, sequence, body)
-        created_at_ms = int(fields["time"])
+        text = body.decode()
+        fields = dict(zip(entry[::2], entry[1::2], strict=True))
+        created_at_ms, epoch = int(fields[b"time"]), fields.get(b"epoch", b"").decode()
         reached_ms = max(reached_ms, created_at_ms)
         set_back_ms = max(set_back_ms, reached_ms - created_at_ms)
-        rows.append((sequence, here, body, created_at_ms, reached_ms, *searched(fields)))
+        rows.append((sequence, here, text, created_at_ms, reached_ms, *searched(fields)))
     end = replace(
         tip,
         sequence=sequence,
@@ -201,33 +209,31 @@ def _chained(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]) -> tupl
         previous_hash=previous,
         reached_ms=reached_ms,
         set_back_ms=set_back_ms,
-        epoch=entries[-1][1].get("epoch", "") if entries else tip.epoch,
+        epoch=epoch,
     )
     return rows, end
 
 
-def searched(fields: Mapping[str, str]) -> tuple[Any, ...]:
+def searched(fields: Mapping[bytes, bytes]) -> tuple[Any, ...]:
     """Return what the columns to search by have, for an event with these fields: ``kind`` to ``notable``."""
-    call = json.loads(fields["call"])
-    kind, decision = fields["kind"], _text(fields.get("decision") or call.get("decision"))
+    call = from_json(fields[b"call"])
+    kind, decision, run_id, key_id, effect, object_id = (
+        _storable(fields[name]) if name in fields else call.get(in_call) for name, in_call in _SEARCHED
+    )
     return (
         kind,
-        decision,
-        _text(fields.get("run_id") or call.get("run_id")),
-        _text(fields.get("vault_key_id") or call.get("vault_key_id")),
-        _text(fields.get("idempotency_key") or call.get("idempotency_key")),
-        _text(fields.get("object_id") or call.get("object_id")),
+        decision or None,
+        run_id or None,
+        key_id or None,
+        effect or None,
+        object_id or None,
         1 if decision == "deny" or kind in _NOTABLE_KINDS else None,
     )
 
 
-def _text(value: str | None) -> str | None:
+def _storable(value: bytes) -> str:
     """Return what every database can keep of a value: neither NUL nor what is no UTF-8."""
-    if not value:
-        return None
-    if value.isascii() and "\0" not in value:
-        return value
-    return value.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return value.decode(errors="replace").replace("\0", "\ufffd")
 
 
 def _insert_events(connection: Connection, rows: list[tuple[Any, ...]]) -> None:

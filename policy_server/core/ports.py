@@ -237,8 +237,8 @@ class ArchiveHead:
 class Waiting:
     """What the store has for the archive."""
 
-    entries: Sequence[tuple[int, Mapping[str, str]]]
-    """Sequence and fields of events, oldest first."""
+    entries: Sequence[tuple[int, Sequence[bytes]]]
+    """Sequence, and field names and values in turn, of events, oldest first."""
     newest: int
     """Sequence of the newest event there is."""
     marked: int
