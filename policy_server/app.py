@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
 from policy_server import tokens
+from policy_server.archive.care import DatabaseCare
 from policy_server.archive.database import Database
 from policy_server.archive.reader import ThreadedArchive
 from policy_server.archive.signing import SigningKey
@@ -30,7 +31,7 @@ from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
-from policy_server.store.archive_progress import ArchiveProgress
+from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import check_durable, connect, connect_watcher
 from policy_server.store.ledger import RedisLedger
@@ -96,7 +97,10 @@ class PolicyServer:
         self._database = Database(settings.archive_url, settings.data_dir)
         self._archive = ThreadedArchive(self._database)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
-        self._progress = ArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._progress = RedisArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._care = DatabaseCare(
+            self._database, SigningKey.read_or_make(settings.data_dir), self._progress, registry, now_ms
+        )
         self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
 
@@ -109,7 +113,6 @@ class PolicyServer:
         wrong = await check_durable(self._redis, allow_volatile=settings.allow_volatile)
         for problem in wrong:
             log.warning("the count may be lost: Redis has %s", problem)
-        SigningKey.read_or_make(settings.data_dir)
         await self._open_archive()
         server = self._server()
         port = self._listen(server)
@@ -136,6 +139,7 @@ class PolicyServer:
             await server.stop(settings.drain_s)
             await self._drainer.stop()
             self._archive.close()
+            self._care.close()
             self._database.close()
             await self._redis.aclose()
             await self._watcher.aclose()
@@ -170,7 +174,9 @@ class PolicyServer:
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
             AccountServicer(self._administration), server
         )
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self._trail), server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditServicer(self._trail, self._care), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server

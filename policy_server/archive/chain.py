@@ -15,6 +15,8 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from policy_server.core.ports import ArchivedEvent
+
 HASH_BYTES = 32
 
 _GENESIS = b"spendgate audit chain 1\n"
@@ -32,6 +34,13 @@ def genesis(account: str) -> bytes:
 def link(previous: bytes, sequence: int, body: bytes) -> bytes:
     """Return the hash of an event."""
     return hashlib.sha256(previous + sequence.to_bytes(8, "big") + body).digest()
+
+
+def linked(previous: bytes | None, event: ArchivedEvent) -> bytes:
+    """Return the hash of an event after the hash before it, None for the first event of an account."""
+    parts = [part for pair in event.fields.items() for part in pair]
+    body = body_of([part.encode(errors="surrogateescape") for part in parts])
+    return link(genesis(event.account) if previous is None else previous, event.sequence, body)
 
 
 def body_of(entry: Sequence[bytes]) -> bytes:

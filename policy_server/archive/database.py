@@ -90,8 +90,13 @@ class Database:
                 ) from None
 
     @contextlib.contextmanager
-    def transaction(self, *, writes: bool = False, deadline_s: float = _STATEMENT_S) -> Iterator[Connection]:
+    def transaction(
+        self, *, writes: bool = False, deadline_s: float | None = _STATEMENT_S, snapshot: bool = False
+    ) -> Iterator[Connection]:
         """Open a transaction, which is committed at the end of the block.
+
+        With ``snapshot`` everything in it is read as it is at one moment; SQLite
+        always does so.
 
         Raises `ArchiveGone` when the file has vanished, also when that is only
         seen after the commit, and `ArchiveUnavailable` when the database fails
@@ -101,6 +106,8 @@ class Database:
         try:
             with self._engine.connect() as connection, _deadline(connection, deadline_s):
                 connection.execution_options(spendgate_writes=writes)
+                if snapshot and not self.is_sqlite:
+                    connection.execution_options(isolation_level="REPEATABLE READ")
                 with connection.begin():
                     yield connection
         except SQLAlchemyError as error:
@@ -202,13 +209,13 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def _deadline(connection: Connection, seconds: float) -> Iterator[None]:
+def _deadline(connection: Connection, seconds: float | None) -> Iterator[None]:
     """Break the connection off when the block takes longer.
 
     A server that hangs, or is cut off, sends neither an answer nor an end; its
     own limits do not help then.
     """
-    if connection.dialect.name == "sqlite":
+    if seconds is None or connection.dialect.name == "sqlite":
         yield
         return
     driver: Any = connection.connection.driver_connection

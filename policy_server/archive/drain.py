@@ -115,6 +115,10 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[Entry]:
     older state of it, shows in the event that both have, or in the mark.
     """
     entries = waiting.entries
+    if tip.sequence == 0 and waiting.marked:
+        raise TrailBroken(
+            f"the archive is empty, but event {waiting.marked} had been archived: it was removed or replaced"
+        )
     if tip.sequence and entries and entries[0][0] == tip.sequence:
         if tip.previous_hash and link(tip.previous_hash, *_body(entries[0])) != tip.hash:
             raise TrailBroken(
@@ -122,14 +126,12 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[Entry]:
                 "replaced, or one of the two was changed"
             )
         entries = entries[1:]
-    elif tip.sequence == 0 and waiting.marked == 0:
-        pass
     elif waiting.marked > tip.sequence:
         raise TrailBroken(
             f"the archive ends at event {tip.sequence}, but event {waiting.marked} had been archived, and "
             "Redis no longer has what lies between: the archive was replaced, or an old backup restored"
         )
-    elif (waiting.marked, waiting.marked_hash) != (tip.sequence, tip.hash):
+    elif tip.sequence and (waiting.marked, waiting.marked_hash) != (tip.sequence, tip.hash):
         raise TrailBroken(
             f"Redis does not know event {tip.sequence}, which the archive has: Redis was emptied or is "
             "older; run 'spendgate ledger rebuild'"
@@ -147,10 +149,6 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[Entry]:
 
 def _check_mark(tip: Tip, entries: Sequence[Entry], waiting: Waiting) -> None:
     """Raise `TrailBroken` when events that were archived before come again, but other ones."""
-    if tip.sequence == 0 and waiting.marked:
-        raise TrailBroken(
-            f"the archive is empty, but event {waiting.marked} had been archived: it was removed or replaced"
-        )
     if not tip.sequence < waiting.marked <= tip.sequence + len(entries):
         return
     here = tip.hash

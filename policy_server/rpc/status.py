@@ -25,6 +25,7 @@ _CODES: dict[type[errors.SpendgateError], tuple[int, ErrorReason]] = {
     errors.FieldInvalid: (code_pb2.INVALID_ARGUMENT, ErrorReason.ERROR_REASON_FIELD_INVALID),
     errors.StoreUnavailable: (code_pb2.UNAVAILABLE, ErrorReason.ERROR_REASON_STORE_UNAVAILABLE),
     errors.ArchiveUnavailable: (code_pb2.UNAVAILABLE, ErrorReason.ERROR_REASON_ARCHIVE_UNAVAILABLE),
+    errors.NothingLost: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_NOTHING_LOST),
     errors.VaultKeyNotFound: (code_pb2.NOT_FOUND, ErrorReason.ERROR_REASON_VAULT_KEY_NOT_FOUND),
     errors.VaultKeyIsRevoked: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_VAULT_KEY_REVOKED),
     errors.NameTaken: (code_pb2.ALREADY_EXISTS, ErrorReason.ERROR_REASON_NAME_TAKEN),

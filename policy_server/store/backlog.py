@@ -92,6 +92,10 @@ class RedisBacklog:
         with _store_errors():
             self._client.delete(ARCHIVE_PROBLEM)
 
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
 
 @contextlib.contextmanager
 def _store_errors() -> Iterator[None]:
