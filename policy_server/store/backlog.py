@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import ArchiveHead, Waiting
-from policy_server.store.connection import store_unavailable
+from policy_server.store.connection import SYSTEM_TRUST, StoreTrust, store_unavailable
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
 
 _TIMEOUT_S = 5
@@ -25,9 +25,10 @@ _PROBLEM_MS = 15_000
 class RedisBacklog:
     """Reads, marks and trims audit streams."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: StoreTrust = SYSTEM_TRUST) -> None:
         self._client = redis.Redis.from_url(
             url,
+            **trust.options(url),
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
             protocol=2,
