@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _BUSY_S = 5
 _CONNECT_S = 5
-_STATEMENT_S = 20
+_STATEMENT_S = 10
 """Longer than any of our statements takes: a transaction that takes longer is broken off."""
 
 _MIGRATION_LOCK = 0x5350454E44  # any number that is the same everywhere
