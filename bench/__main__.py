@@ -235,14 +235,15 @@ def measure(seconds: int, console: Console) -> dict[str, dict[int, Load]]:
         while not (folder / "redis.sock").exists():
             time.sleep(0.05)
         env = {"SPENDGATE_REDIS_URL": f"unix://{folder}/redis.sock", "SPENDGATE_DATA_DIR": str(folder)}
-        start("policy server", python, "-m", "policy_server", "--policy-port", str(policy), env=env)
+        listens = ["--policy-port", str(policy), "--policy-socket", f"{folder}/policy.sock"]
+        start("policy server", python, "-m", "policy_server", *listens, env=env)
         while not (folder / "sidecar.token").exists():
             time.sleep(0.05)
         sidecar_env = {
             **env,
             "STRIPE_SECRET_KEY": "rk_test_bench",
             "SPENDGATE_STRIPE_API_BASE": f"http://127.0.0.1:{upstream}",
-            "SPENDGATE_POLICY_ADDRESS": f"127.0.0.1:{policy}",
+            "SPENDGATE_POLICY_ADDRESS": f"unix:{folder}/policy.sock",
         }
         ports = ["--sidecar-port", str(shared), "--sidecar-root-port", str(root)]
         start("sidecar", python, "-m", "sidecar", *ports, env=sidecar_env)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -11,7 +12,6 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from policy_server.app import PolicyServer
 from policy_server.core.errors import SpendgateError
 from policy_server.settings import PolicyServerSettings
 
@@ -26,6 +26,10 @@ class PolicyServerOptions(
 
 
 async def _serve(settings: PolicyServerSettings) -> None:
+    # gRPC reads this once, when it is imported; docs/adr/0016-grpc-on-one-machine.md tells why.
+    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+    from policy_server.app import PolicyServer  # noqa: PLC0415
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from urllib.parse import quote
 
 import grpc
 import redis.asyncio
@@ -58,6 +59,10 @@ class PortInUse(SpendgateError):
     """Another process listens on the port."""
 
 
+class SocketUnusable(SpendgateError):
+    """The unix socket can't be made."""
+
+
 def now_ms() -> int:
     """Return the time in milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
@@ -95,6 +100,7 @@ class PolicyServer:
             log.warning("the count may be lost: Redis has %s", problem)
         server = self._server()
         port = self._listen(server)
+        self._listen_on_socket(server)
         await server.start()
         await self._set_serving(True)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
@@ -156,6 +162,20 @@ class PolicyServer:
                 "Stop that process, or choose another port with --policy-port (SPENDGATE_POLICY_PORT)."
             )
         return port
+
+    def _listen_on_socket(self, server: grpc.aio.Server) -> None:
+        path = self._settings.policy_socket
+        if path is None:
+            return
+        try:
+            server.add_insecure_port(f"unix:{quote(str(path.absolute()))}")
+        except RuntimeError:
+            raise SocketUnusable(
+                f"can't listen on the socket {path.absolute()}: its folder must exist and be writable, and "
+                "the path must have at most 107 bytes. Choose another with --policy-socket "
+                "(SPENDGATE_POLICY_SOCKET), or leave it out."
+            ) from None
+        log.info("policy server listens on unix:%s", path.absolute())
 
     async def _expire_holds(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -30,6 +30,9 @@ class PolicyServerSettings(BaseSettings):
     policy_port: Port = 50051
     """Port to listen on; 0 takes a free one."""
 
+    policy_socket: Path | None = None
+    """Unix socket to listen on beside the port, of this server alone: a nearer way for a local sidecar."""
+
     admin_token: SecretStr | None = None
     """Token for administration and audit, instead of the one in admin.token."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -11,8 +12,7 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from sidecar.app import CannotStart, Sidecar
-from sidecar.settings import SidecarSettings
+from sidecar.settings import CannotStart, SidecarSettings
 
 
 class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_kebab_case=True):
@@ -20,6 +20,10 @@ class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_keb
 
 
 async def _serve(settings: SidecarSettings) -> None:
+    # gRPC reads this once, when it is imported; docs/adr/0016-grpc-on-one-machine.md tells why.
+    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+    from sidecar.app import Sidecar  # noqa: PLC0415
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT):

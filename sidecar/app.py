@@ -26,7 +26,7 @@ from sidecar.http_protocol import Connections, HttpConfig, Limits
 from sidecar.outbox import Outbox
 from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
-from sidecar.settings import SidecarSettings
+from sidecar.settings import CannotStart, SidecarSettings
 from sidecar.stripe.vendor import Stripe
 from sidecar.twilio.vendor import Twilio
 from sidecar.upstream import Upstream
@@ -41,10 +41,6 @@ _OWN_FILES = 512
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-class CannotStart(Exception):
-    """The sidecar can't start; the message says what to do."""
 
 
 class _HungUp(Exception):

@@ -13,6 +13,10 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 _STRIPE = "https://api.stripe.com"
 
 
+class CannotStart(Exception):
+    """The sidecar can't start; the message says what to do."""
+
+
 class SidecarSettings(BaseSettings):
     """Every setting of the sidecar, as SPENDGATE_<NAME> in the environment unless said otherwise."""
 
@@ -51,7 +55,10 @@ class SidecarSettings(BaseSettings):
     """Where Twilio is, without a path."""
 
     policy_address: str = "127.0.0.1:50051"
-    """gRPC target of the policy server; a name that resolves to several servers uses them in turn."""
+    """gRPC target of the policy server; a name that resolves to several servers uses them in turn.
+
+    unix:PATH for one on this machine that has a policy_socket.
+    """
 
     data_dir: Path = Path(".spendgate")
     """Where the policy server keeps sidecar.token."""

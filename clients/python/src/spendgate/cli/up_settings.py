@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit
 
@@ -65,6 +66,11 @@ class UpSettings(OperatorSettings):
     def local_policy_address(self) -> str:
         """Where the policy server is reached from this machine."""
         return f"{reachable(self.policy_host)}:{self.policy_port}"
+
+    @property
+    def policy_socket(self) -> Path:
+        """Where the sidecar beside it reaches the policy server."""
+        return self.data_dir / "policy.sock"
 
     @property
     def sidecar_url(self) -> str:
@@ -133,6 +139,7 @@ class UpSettings(OperatorSettings):
             "SPENDGATE_DATA_DIR": str(self.data_dir),
             "SPENDGATE_POLICY_HOST": self.policy_host,
             "SPENDGATE_POLICY_PORT": str(self.policy_port),
+            "SPENDGATE_POLICY_SOCKET": str(self.policy_socket),
             "SPENDGATE_REDIS_URL": redis_url,
         }
 
@@ -141,7 +148,7 @@ class UpSettings(OperatorSettings):
         environment = {
             **_inherited("SPENDGATE_ADMIN_TOKEN", "SPENDGATE_REDIS_URL"),
             "SPENDGATE_DATA_DIR": str(self.data_dir),
-            "SPENDGATE_POLICY_ADDRESS": self.local_policy_address,
+            "SPENDGATE_POLICY_ADDRESS": f"unix:{quote(str(self.policy_socket))}",
             "SPENDGATE_SIDECAR_HOST": self.sidecar_host,
             "SPENDGATE_SIDECAR_PORT": str(self.sidecar_port),
             "SPENDGATE_SIDECAR_ROOT_PORT": str(self.sidecar_root_port),
