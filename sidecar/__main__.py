@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+# gRPC reads this once, when it is first imported; docs/adr/0016-grpc-on-one-machine.md tells why.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+
 import asyncio
 import logging
-import os
 import signal
 import sys
 
@@ -12,7 +16,9 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from sidecar.settings import CannotStart, SidecarSettings
+from sidecar.app import CannotStart, Sidecar
+from sidecar.settings import SidecarSettings
+from spendgate.process_memory import keep_private
 
 
 class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_kebab_case=True):
@@ -20,10 +26,6 @@ class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_keb
 
 
 async def _serve(settings: SidecarSettings) -> None:
-    # gRPC reads this once, when it is imported; docs/adr/0016-grpc-on-one-machine.md tells why.
-    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
-    from sidecar.app import Sidecar  # noqa: PLC0415
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT):
@@ -33,6 +35,7 @@ async def _serve(settings: SidecarSettings) -> None:
 
 def main() -> None:
     """Run the sidecar."""
+    keep_private()
     try:
         settings = CliApp.run(SidecarOptions)
         logging.basicConfig(
