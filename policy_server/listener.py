@@ -14,6 +14,7 @@ from spendgate.transport import Pem, PemFiles, TransportUnsafe
 _MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _METADATA_BYTES_MAX = 16 * 1024
 _STREAMS_PER_CONNECTION = 256
+_HANDSHAKE_MS = 10_000
 _PING_AFTER_MS = 60_000
 _PING_TIMEOUT_MS = 20_000
 _PINGS_APART_MS = 10_000
@@ -44,6 +45,7 @@ def limits(settings: PolicyServerSettings) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", _METADATA_BYTES_MAX),
         ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
         ("grpc.max_allowed_incoming_connections", settings.policy_connections_max),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         # A caller that is gone without a word makes room.
         ("grpc.keepalive_time_ms", _PING_AFTER_MS),
         ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
