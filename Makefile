@@ -9,6 +9,7 @@ PROTOS_READY := $(PROTO_VENV)/.ready
 NODE_READY := tests/node/node_modules/.package-lock.json
 OPINIONS := tests/second_opinions
 OPINIONS_VENV := .venv-second-opinions
+CREWAI_VENV := .venv-crewai
 FUZZ_READY := $(FUZZ_VENV)/.ready
 SECONDS ?= 60
 
@@ -66,6 +67,9 @@ second-opinions: ## Get the emulators of others that some tests ask: those that 
 	  $(MAKE) --silent $$emulator || echo "could not get $$emulator: the tests that ask it are skipped"; \
 	done
 
+.PHONY: crewai
+crewai: $(CREWAI_VENV)/.ready ## Install CrewAI, for its tests, in a virtual environment of its own.
+
 .PHONY: constraints
 constraints: ## Pin the newest versions; needs uv.
 	@uv pip compile -q constraints.in --group dev --universal --python-version 3.11 --generate-hashes \
@@ -75,12 +79,14 @@ constraints: ## Pin the newest versions; needs uv.
 	  --no-header --no-annotate --upgrade -o constraints-protos.txt
 	@uv pip compile -q constraints-second-opinions.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o constraints-second-opinions.txt
+	@uv pip compile -q constraints-crewai.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o constraints-crewai.txt
 	@uv pip compile -q fuzz/constraints.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o fuzz/constraints.txt
 
 .PHONY: clean
 clean: ## Remove what set-up made; the data in .spendgate stays.
-	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
+	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) $(CREWAI_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
 
 $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
@@ -111,6 +117,11 @@ $(FUZZ_READY): fuzz/constraints.txt
 .tools/bin/stripe-mock:
 	@mkdir -p .tools/bin
 	@GOBIN=$(CURDIR)/.tools/bin go install github.com/stripe/stripe-mock@v0.203.0
+
+$(CREWAI_VENV)/.ready: constraints-crewai.txt
+	@$(PYTHON) -m venv $(CREWAI_VENV)
+	@$(CREWAI_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 $(OPINIONS_VENV)/.ready: constraints-second-opinions.txt
 	@$(PYTHON) -m venv $(OPINIONS_VENV)
