@@ -10,6 +10,7 @@ NODE_READY := tests/node/node_modules/.package-lock.json
 OPINIONS := tests/second_opinions
 OPINIONS_VENV := .venv-second-opinions
 CREWAI_VENV := .venv-crewai
+CLIENT_VENV := .venv-client
 FUZZ_READY := $(FUZZ_VENV)/.ready
 SECONDS ?= 60
 
@@ -70,6 +71,9 @@ second-opinions: ## Get the emulators of others that some tests ask: those that 
 .PHONY: crewai
 crewai: $(CREWAI_VENV)/.ready ## Install CrewAI, for its tests, in a virtual environment of its own.
 
+.PHONY: fresh-client
+fresh-client: $(CLIENT_VENV)/.ready ## Install the client alone with its extras, for the tests that run the examples.
+
 .PHONY: constraints
 constraints: ## Pin the newest versions; needs uv.
 	@uv pip compile -q constraints.in --group dev --universal --python-version 3.11 --generate-hashes \
@@ -86,7 +90,7 @@ constraints: ## Pin the newest versions; needs uv.
 
 .PHONY: clean
 clean: ## Remove what set-up made; the data in .spendgate stays.
-	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) $(CREWAI_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
+	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) $(CREWAI_VENV) $(CLIENT_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
 
 $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
@@ -121,6 +125,14 @@ $(FUZZ_READY): fuzz/constraints.txt
 $(CREWAI_VENV)/.ready: constraints-crewai.txt
 	@$(PYTHON) -m venv $(CREWAI_VENV)
 	@$(CREWAI_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(CLIENT_VENV)/.ready: $(READY)
+	@$(PYTHON) -m venv $(CLIENT_VENV)
+	@sed -E '/^ +--hash=/d; s/ \\$$//' constraints.txt > $(CLIENT_VENV)/constraints.txt
+	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w $(CLIENT_VENV)/wheel clients/python
+	@$(CLIENT_VENV)/bin/python -m pip install -q --disable-pip-version-check -c $(CLIENT_VENV)/constraints.txt \
+	  "$$(echo $(CLIENT_VENV)/wheel/spendgate-*.whl)[stripe,pydantic-ai,langchain,mcp]" langgraph
 	@touch $@
 
 $(OPINIONS_VENV)/.ready: constraints-second-opinions.txt
