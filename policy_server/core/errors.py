@@ -3,6 +3,8 @@
     SpendgateError
     ├── FieldInvalid          a field is missing or malformed
     ├── StoreUnavailable      the counter store did not answer in time or not well
+    ├── ArchiveUnavailable    the audit archive did not answer in time or not well
+    ├── NothingLost           the archive has all that was ever archived
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
     ├── NameTaken             a working vault key has this name
@@ -35,6 +37,17 @@ class FieldInvalid(SpendgateError):
 
 class StoreUnavailable(SpendgateError):
     """The counter store did not answer in time or not well."""
+
+
+class ArchiveUnavailable(SpendgateError):
+    """The audit archive did not answer in time or not well."""
+
+
+class NothingLost(SpendgateError):
+    """The archive has all that was ever archived."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"the archive has all that was ever archived of account {account}", account=account)
 
 
 class VaultKeyNotFound(SpendgateError):
