@@ -325,8 +325,9 @@ def _start_badly(run: Run, folder: Path, redis_url: str, address: str, ours: Aut
 
 
 def _collect(run: Run, folder: Path) -> None:
+    run.keep("the key that signs the record", (folder / "audit.key").read_text().splitlines()[1])
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in {"admin.token", "sidecar.token"}:
+        if path.is_file() and path.name not in {"admin.token", "sidecar.token", "audit.key"}:
             run.write(f"file {path.name}", path.read_bytes())
 
 
@@ -342,7 +343,7 @@ def test_nothing_that_was_written_holds_a_secret(run: Run) -> None:
         b"secret_hash",
     ):
         assert proof in everything, f"the run did what it should, and the search sees it: {proof!r}"
-    assert len(run.secrets) == 12
+    assert len(run.secrets) == 13
     assert all(len(secret) >= 24 for secret in run.secrets.values())
     assert run.leaks() == [], "\n".join(run.leaks())
 
