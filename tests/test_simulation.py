@@ -36,6 +36,18 @@ def test_every_promise_holds_whatever_breaks(store: Store) -> None:
         pytest.fail(shorter(broken, store).text(), pytrace=False)
 
 
+@pytest.mark.timeout(300)
+def test_every_promise_holds_when_redis_is_killed() -> None:
+    """Killed between any two round trips, a Redis that writes before it answers has everything again."""
+    killed = 0
+    with private_store(durable=True) as durable:
+        for seed in range(12):
+            told = tell(Wanted(seed, unusual=frozenset({"restart"})), durable)
+            killed += sum(line.what == "restart" for line in told.timeline)
+            assert not told.broken, told.text()
+    assert killed > 12
+
+
 def test_a_seed_tells_the_same_history_in_every_process(store: Store) -> None:
     """What is printed for a seed is the same, line by line, when Python hashes differently."""
     here = tell(Wanted(5), store)

@@ -8,7 +8,8 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from policy_server.embedded_redis import redis_server
 from tests.processes import temporary_folder
@@ -21,30 +22,52 @@ _SHORTER_TRIES_MAX = 400
 
 
 @contextlib.contextmanager
-def private_store() -> Iterator[Store]:
-    """A Redis for histories alone, in memory: losing power is not what they are about."""
-    with temporary_folder() as folder:
-        settings = ["--port", "0", "--unixsocket", str(folder / "redis.sock"), "--dir", str(folder)]
-        with (folder / "log").open("wb") as log:
-            child = subprocess.Popen(
-                [redis_server(), *settings, "--save", "", "--appendonly", "no"], stdout=log, stderr=log
-            )
-        try:
-            _wait_for(folder / "redis.sock")
-            store = Store(str(folder / "redis.sock"))
-            yield store
+def private_store(*, durable: bool = False) -> Iterator[Store]:
+    """A Redis for histories alone.
+
+    It keeps everything in memory, unless it is to be ``durable``: then it writes every change to disk before
+    it answers, as Spendgate wants it, and can be killed and started again.
+    """
+    with temporary_folder() as folder, contextlib.ExitStack() as running:
+        path = folder / "redis.sock"
+        keeps = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
+        settings = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "", *keeps]
+        log = running.enter_context((folder / "log").open("wb"))
+        store = Store(str(path))
+
+        def start() -> subprocess.Popen[bytes]:
+            path.unlink(missing_ok=True)
+            child = subprocess.Popen([redis_server(), *settings], stdout=log, stderr=log)
+            _wait_until_ready(store)
+            return child
+
+        def restart() -> None:
+            nonlocal child
             store.close()
+            child.kill()
+            child.wait()
+            child = start()
+
+        child = start()
+        store.restart = restart
+        try:
+            yield store
         finally:
+            store.close()
             child.kill()
             child.wait()
 
 
-def _wait_for(path: Path) -> None:
+def _wait_until_ready(store: Store) -> None:
     for _ in range(2000):
-        if path.is_socket():
+        try:
+            store.ask("PING")
+        except (OSError, RedisError):  # it does not listen yet, or still reads what it wrote
+            store.close()
+            time.sleep(0.005)
+        else:
             return
-        time.sleep(0.01)
-    raise TimeoutError(f"{path} never appeared")
+    raise TimeoutError("the private Redis never answered")
 
 
 @dataclass(frozen=True)
