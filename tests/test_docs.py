@@ -35,6 +35,7 @@ from spendgate.cap_text import WINDOWS
 from spendgate.cli.app import app
 from spendgate.cli.connection import OperatorSettings
 from spendgate.cli.doctor import DoctorSettings
+from spendgate.cli.mcp import McpSettings
 from spendgate.cli.up_settings import UpSettings
 from spendgate.v1 import (
     account_service_pb2,
@@ -157,6 +158,7 @@ def default_text(info: Any) -> str:
         ("Everything in one terminal", UpSettings, "spendgate up"),
         ("Operator's commands", OperatorSettings, "spendgate keys list"),
         ("Doctor", DoctorSettings, "spendgate doctor"),
+        ("MCP server", McpSettings, "spendgate mcp"),
     ],
 )
 def test_every_setting_is_documented(heading: str, settings: type[BaseSettings], command: str) -> None:
