@@ -344,6 +344,8 @@ class World:
             back += fault.chance.choice([0.5, 5, 60])
 
         def answered(task: asyncio.Future[Answer]) -> None:
+            if task.cancelled():
+                return
             if fault and fault.kind == "lose the reply":
                 self.loop.later(back, _break, reply)
             else:

@@ -267,7 +267,7 @@ def _shown(answer: Any) -> str:
     """An answer without what is empty in it."""
     if isinstance(answer, Exception):
         return str(answer)
-    told = json.loads(answer)
+    told = json.loads(answer) if isinstance(answer, str) else answer
     return (
         " ".join(str(part) for part in told if part not in {"", "0"}) if isinstance(told, list) else str(told)
     )
