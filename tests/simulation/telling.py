@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from policy_server.embedded_redis import redis_server
 from tests.processes import temporary_folder
 from tests.simulation import history
+from tests.simulation.archive_link import ArchiveFile
 from tests.simulation.history import Line, Wanted
 from tests.simulation.invariants import Violation, check
 from tests.simulation.redis_link import Store
@@ -21,12 +22,20 @@ from tests.simulation.redis_link import Store
 _SHORTER_TRIES_MAX = 400
 
 
-@contextlib.contextmanager
-def private_store(*, durable: bool = False) -> Iterator[Store]:
-    """A Redis for histories alone.
+@dataclass(frozen=True)
+class Ground:
+    """What is real in every history, one after the other."""
 
-    It keeps everything in memory, unless it is to be ``durable``: then it writes every change to disk before
-    it answers, as Spendgate wants it, and can be killed and started again.
+    store: Store
+    archive: ArchiveFile
+
+
+@contextlib.contextmanager
+def private_ground(*, durable: bool = False) -> Iterator[Ground]:
+    """A Redis and an archive for histories alone.
+
+    The Redis keeps everything in memory, unless it is to be ``durable``: then it writes every change to disk
+    before it answers, as Spendgate wants it, and can be killed and started again.
     """
     with temporary_folder() as folder, contextlib.ExitStack() as running:
         path = folder / "redis.sock"
@@ -50,9 +59,11 @@ def private_store(*, durable: bool = False) -> Iterator[Store]:
 
         child = start()
         store.restart = restart
+        archive = ArchiveFile(folder, f"unix://{path}")
         try:
-            yield store
+            yield Ground(store, archive)
         finally:
+            archive.close()
             store.close()
             child.kill()
             child.wait()
@@ -98,12 +109,12 @@ class Told:
         return "\n".join([*lines, "", outcome, f"again:  {again}"])
 
 
-def tell(wanted: Wanted, store: Store) -> Told:
+def tell(wanted: Wanted, ground: Ground) -> Told:
     """Tell one history."""
     worlds: list[history.World] = []
     broken = ""
     try:
-        history.tell(wanted, store, check, worlds.append)
+        history.tell(wanted, ground.store, ground.archive, check, worlds.append)
     except Violation as violation:
         broken = str(violation)
     except Exception as error:  # what nobody foresaw is a finding too
@@ -113,19 +124,19 @@ def tell(wanted: Wanted, store: Store) -> Told:
     return Told(wanted, broken, tuple(world.timeline), tuple(world.faults.happened), agents)
 
 
-def first_broken(seeds: Iterable[int], store: Store) -> Told | None:
+def first_broken(seeds: Iterable[int], ground: Ground) -> Told | None:
     """Tell histories until one breaks a promise."""
-    return next((told for told in (tell(Wanted(seed), store) for seed in seeds) if told.broken), None)
+    return next((told for told in (tell(Wanted(seed), ground) for seed in seeds) if told.broken), None)
 
 
-def shorter(told: Told, store: Store) -> Told:
+def shorter(told: Told, ground: Ground) -> Told:
     """Leave out agents and faults as long as the same promise is broken."""
     tries = 0
 
     def still(wanted: Wanted) -> Told | None:
         nonlocal tries
         tries += 1
-        other = tell(wanted, store)
+        other = tell(wanted, ground)
         return other if other.promise == told.promise else None
 
     for number in told.agents:
