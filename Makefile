@@ -11,6 +11,8 @@ OPINIONS := tests/second_opinions
 OPINIONS_VENV := .venv-second-opinions
 AUDIT_VENV := .venv-audit
 AUDIT_READY := $(AUDIT_VENV)/.ready
+CREWAI_VENV := .venv-crewai
+CLIENT_VENV := .venv-client
 FUZZ_READY := $(FUZZ_VENV)/.ready
 SECONDS ?= 60
 SEEDS ?= 1000
@@ -79,6 +81,12 @@ second-opinions: ## Get the emulators of others that some tests ask: those that 
 	  $(MAKE) --silent $$emulator || echo "could not get $$emulator: the tests that ask it are skipped"; \
 	done
 
+.PHONY: crewai
+crewai: $(CREWAI_VENV)/.ready ## Install CrewAI, for its tests, in a virtual environment of its own.
+
+.PHONY: fresh-client
+fresh-client: $(CLIENT_VENV)/.ready ## Install the client alone with its extras, for the tests that run the examples.
+
 .PHONY: constraints
 constraints: ## Pin the newest versions; needs uv.
 	@uv pip compile -q constraints.in --group dev --universal --python-version 3.11 --generate-hashes \
@@ -88,6 +96,8 @@ constraints: ## Pin the newest versions; needs uv.
 	  --no-header --no-annotate --upgrade -o constraints-protos.txt
 	@uv pip compile -q constraints-second-opinions.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o constraints-second-opinions.txt
+	@uv pip compile -q constraints-crewai.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o constraints-crewai.txt
 	@uv pip compile -q fuzz/constraints.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o fuzz/constraints.txt
 	@uv pip compile -q constraints-audit.in --universal --python-version 3.11 --generate-hashes \
@@ -95,7 +105,8 @@ constraints: ## Pin the newest versions; needs uv.
 
 .PHONY: clean
 clean: ## Remove what set-up made; the data in .spendgate stays.
-	@rm -rf $(VENV) $(PROTO_VENV) $(AUDIT_VENV) $(OPINIONS_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
+	@rm -rf $(VENV) $(PROTO_VENV) $(AUDIT_VENV) $(OPINIONS_VENV) $(CREWAI_VENV) $(CLIENT_VENV) $(FUZZ_VENV) .fuzz .tools
+	@rm -rf tests/node/node_modules $(OPINIONS)/node_modules
 
 $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
@@ -131,6 +142,19 @@ $(AUDIT_READY): constraints-audit.txt
 .tools/bin/stripe-mock:
 	@mkdir -p .tools/bin
 	@GOBIN=$(CURDIR)/.tools/bin go install github.com/stripe/stripe-mock@v0.203.0
+
+$(CREWAI_VENV)/.ready: constraints-crewai.txt
+	@$(PYTHON) -m venv $(CREWAI_VENV)
+	@$(CREWAI_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(CLIENT_VENV)/.ready: $(READY)
+	@$(PYTHON) -m venv $(CLIENT_VENV)
+	@sed -E '/^ +--hash=/d; s/ \\$$//' constraints.txt > $(CLIENT_VENV)/constraints.txt
+	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w $(CLIENT_VENV)/wheel clients/python
+	@$(CLIENT_VENV)/bin/python -m pip install -q --disable-pip-version-check -c $(CLIENT_VENV)/constraints.txt \
+	  "$$(echo $(CLIENT_VENV)/wheel/spendgate-*.whl)[stripe,pydantic-ai,langchain,mcp]" langgraph
+	@touch $@
 
 $(OPINIONS_VENV)/.ready: constraints-second-opinions.txt
 	@$(PYTHON) -m venv $(OPINIONS_VENV)

@@ -48,6 +48,11 @@ MAY_NOT_IMPORT = {
     "twilio_simulator": {"policy_server", "sidecar", "spendgate", "stripe_simulator"},
 }
 
+FRAMEWORKS = {
+    f"spendgate.{name}": name for name in ("pydantic_ai", "langchain", "crewai", "mcp", "http", "stripe")
+}
+"""Modules of the client that need an extra."""
+
 REDIS_IN = ("policy_server.store", "policy_server.app")
 
 
@@ -117,6 +122,21 @@ def test_only_the_app_knows_which_vendors_there_are() -> None:
         own = {part for part in VENDORS if within(module, part)}
         if module.startswith("sidecar") and module != "sidecar.app":
             assert known <= own, f"{module} imports {sorted(known - own)}"
+
+
+def test_the_client_alone_needs_no_extra() -> None:
+    """What ``import spendgate`` brings in needs gRPC and protobuf only, and no framework knows another."""
+    reached, new = set(), {"spendgate"}
+    while new:
+        reached |= new
+        new = {name for module in new for name in imports(module) if name in MODULES} - reached
+    assert not reached & FRAMEWORKS.keys()
+    for module in reached:
+        outside = {name.partition(".")[0] for name in imports(module)} - sys.stdlib_module_names
+        assert outside <= {"spendgate", "grpc", "google", "grpc_status"}, module
+    tools = FRAMEWORKS.keys() - {"spendgate.http", "spendgate.stripe"}
+    for module in tools:
+        assert not imports(module) & (tools - {module}), module
 
 
 def test_redis_is_known_where_it_is_used() -> None:
