@@ -15,10 +15,11 @@ from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.outbox import Outbox
 from sidecar.refusals import Refused, cap_rule, resets_at
+from sidecar.settlements import amount_of, fill
 from sidecar.upstream import NoAnswer, NotSent, Upstream
 from sidecar.vault_keys import key_id, masked, presented_key
-from sidecar.vendor import Call, Failed, Money, Price, Reading, Succeeded, Unclear, Unpriced, Vendor
-from spendgate.v1 import amount_pb2, policy_pb2
+from sidecar.vendor import Call, Failed, Money, Price, Succeeded, Unpriced, Vendor
+from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Gate:
                 unpriced = str(error)
         question.moves_money, question.unpriced = call.moves_money, bool(unpriced)
         if call.price is not None:
-            question.amount.CopyFrom(_amount(call.price.money))
+            question.amount.CopyFrom(amount_of(call.price.money))
             question.object_id = call.step_of
             question.absorbed_object_ids.extend(call.price.absorbed)
             question.refunded_object_id = call.price.refunded
@@ -144,6 +145,7 @@ class Gate:
             parameters=call.parameters,
             moves_money=call.moves_money,
             vendor_account=call.vendor_account,
+            sender=self._upstream.sender,
         )
         if call.changes and not question.idempotency_key and not run_id:
             raise Refused(
@@ -204,7 +206,7 @@ class Gate:
         for seen in self._vendor.seen(call, answer):
             self._outbox.observe(
                 pb.Observation(
-                    vault_key_id=verdict.vault_key_id, object_id=seen.object_id, amount=_amount(seen.money)
+                    vault_key_id=verdict.vault_key_id, object_id=seen.object_id, amount=amount_of(seen.money)
                 )
             )
 
@@ -270,7 +272,7 @@ class Gate:
         )
         settlement.http_status = answer.status
         settlement.vendor_request_id = answer.header(self._vendor.request_id_header)[:255]
-        _fill(settlement, reading)
+        fill(settlement, reading)
         return self._vendor.pass_back(answer)
 
     def _forget(self, sent: _Sent) -> None:
@@ -314,23 +316,6 @@ def _run_of(request: Request, call: Call) -> tuple[str, str]:
     return run_id, step
 
 
-def _fill(settlement: pb.SettleRequest, reading: Reading) -> None:
-    match reading:
-        case Succeeded(money=money, object_id=object_id, counted_id=counted_id):
-            settlement.outcome = pb.OUTCOME_SUCCEEDED
-            settlement.object_id = object_id
-            settlement.counted_object_id = counted_id
-            if money is not None:
-                settlement.amount.CopyFrom(_amount(money))
-        case Failed(money=money, object_id=object_id):
-            settlement.outcome = pb.OUTCOME_FAILED
-            settlement.object_id = object_id
-            if money is not None:
-                settlement.amount.CopyFrom(_amount(money))
-        case Unclear():
-            settlement.outcome = pb.OUTCOME_UNKNOWN
-
-
 def _with_verdict(answer: Answer, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
     """Add what the agent may want to know of the decision."""
     more = []
@@ -352,10 +337,6 @@ def _tightest(verdict: pb.AuthorizeResponse) -> policy_pb2.CapStatus | None:
     """Return the money cap with the least left, else the tightest on calls."""
     money = [cap for cap in verdict.caps if cap.currency_code]
     return next(iter(money or verdict.caps), None)
-
-
-def _amount(money: Money) -> amount_pb2.Amount:
-    return amount_pb2.Amount(minor_units=money.minor_units, currency_code=money.currency)
 
 
 def _printable(text: str, longest: int) -> str:

@@ -12,12 +12,26 @@ from typing import Any
 from sidecar.exchange import Answer, Forward, Request
 from sidecar.forms import Pairs
 from sidecar.refusals import Refused, malformed
-from sidecar.stripe import bodies, forms
+from sidecar.stripe import bodies, evidence, forms
 from sidecar.stripe.commitments import SEEN, committed, is_final
-from sidecar.stripe.endpoints import Direction, Endpoint
+from sidecar.stripe.endpoints import ENDPOINTS, Direction, Endpoint
 from sidecar.stripe.given import Given
+from sidecar.stripe.listing import VERSION as _VERSION
 from sidecar.stripe.table import EndpointTable, is_plain
-from sidecar.vendor import Call, Failed, Fetch, Money, Price, Reading, Seen, Succeeded, Unclear
+from sidecar.vendor import (
+    Call,
+    Failed,
+    Fetch,
+    Finding,
+    Look,
+    Money,
+    OpenCall,
+    Price,
+    Reading,
+    Seen,
+    Succeeded,
+    Unclear,
+)
 
 _OBJECT_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_/]{1,255}")
@@ -45,15 +59,14 @@ _HIDDEN = "(hidden)"
 _VERSION_SHOWN = "Stripe-Version"
 """The name by which the policy sees a request's version; no parameter can be called so."""
 
-_VERSION = "2026-10-28.endive"
-"""The API version that pricing reads objects by, and that a call is sent by which names none."""
-
 _VERSION_MIN = "2022-11-15"
 """Before, parameters had other meanings, such as an amount in a cart's lines."""
 
 _VERSION_SHAPE = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[a-z_]{1,32})?")
 _AMOUNT_MAX = 999_999_999_999
 
+
+_ROWS = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 
 _OBJECT_PATHS = {
     "ch": "/v1/charges/",
@@ -186,6 +199,18 @@ class Stripe:
         path = _OBJECT_PATHS.get(object_id.partition("_")[0])
         return f"{path}{object_id}" if path and _OBJECT_ID.fullmatch(object_id) else None
 
+    def made(self, endpoint: str) -> bool:
+        """Tell whether an endpoint is one of Stripe's."""
+        return endpoint in _ROWS
+
+    async def investigate(
+        self, calls: Sequence[OpenCall], look: Look, *, now_ms: int
+    ) -> Mapping[str, Finding]:
+        """Find out what became of calls from events, objects and lists."""
+        return await evidence.investigate(
+            calls, look, now_s=now_ms // 1000, read=_as_answered, path_of=self.object_path
+        )
+
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal in Stripe's error shape, so that its SDKs raise and do not try again."""
         kind = "invalid_request_error"
@@ -314,6 +339,31 @@ def _endpoint(call: Call) -> Endpoint:
 
 def _object_in(call: Call) -> str:
     return str(call.plan[1]) if isinstance(call.plan, tuple) else ""
+
+
+def _as_answered(call: OpenCall, body: Mapping[str, Any], request_id: str) -> Succeeded:
+    """Read an object as the answer to a call that made or changed it."""
+    row = _ROWS.get(call.endpoint)
+    if row is None:
+        return Succeeded(object_id=str(body.get("id") or ""))
+    if row.answers == "deleted":
+        body = {"id": call.object_id, "deleted": True}
+    price = None
+    if call.money is not None:
+        # Whatever it refunds: what has not succeeded gives nothing back yet.
+        price = Price(call.money, refunded=call.object_id or "?" if row.answers == "refund" else "")
+    as_made = Call(
+        endpoint=row.name,
+        changes=True,
+        moves_money=row.rule is not None and row.direction is not Direction.NONE,
+        forward=Forward(row.method, ""),
+        fingerprint=call.reference,
+        price=price,
+        object_id=call.object_id if row.step else "",
+        vendor_account=call.vendor_account,
+        plan=(row, call.object_id),
+    )
+    return _success(as_made, Answer(200, [(b"request-id", request_id.encode())], json.dumps(body).encode()))
 
 
 def _success(call: Call, answer: Answer) -> Succeeded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,21 @@ from sidecar.twilio import endpoints, parameters
 from sidecar.twilio.endpoints import CREATE, DELETE, VERSION, Target
 from sidecar.twilio.prices import ENDED, charged_so_far, price_of
 from sidecar.vault_keys import key_text
-from sidecar.vendor import Call, Failed, Fetch, Price, Reading, Seen, Succeeded, Unclear, Unpriced
+from sidecar.vendor import (
+    Call,
+    Failed,
+    Fetch,
+    Finding,
+    Look,
+    NotFound,
+    OpenCall,
+    Price,
+    Reading,
+    Seen,
+    Succeeded,
+    Unclear,
+    Unpriced,
+)
 
 _OWN_KEY = re.compile(r"(?:AC|SK)[0-9a-fA-F]{32}")
 _MESSAGE = re.compile(r"(?:SM|MM)[0-9a-fA-F]{32}")
@@ -120,6 +134,18 @@ class Twilio:
     def object_path(self, object_id: str) -> str | None:
         """Return where a message can be fetched."""
         return self._path(object_id) if _MESSAGE.fullmatch(object_id) else None
+
+    def made(self, endpoint: str) -> bool:
+        """Tell whether an endpoint is one of Twilio's."""
+        return endpoint.partition(" ")[2].startswith(f"{self.prefix}/")
+
+    async def investigate(
+        self, calls: Sequence[OpenCall], look: Look, *, now_ms: int
+    ) -> Mapping[str, Finding]:
+        """Find nothing out: Twilio does not say which request made a message."""
+        return {
+            call.reference: NotFound("Twilio does not say which request made a message") for call in calls
+        }
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal in Twilio's error shape; its SDKs keep ``details`` on what they raise."""
