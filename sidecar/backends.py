@@ -38,7 +38,12 @@ class Backend:
 
 def sidecar_token(settings: SidecarSettings) -> SecretStr:
     """Return the token for decisions; raise `CannotStart` when there is none."""
-    return settings.sidecar_token or _read_token(settings.data_dir / "sidecar.token")
+    return settings.sidecar_token or _read_token(settings.data_dir / "sidecar.token", "sidecar")
+
+
+def admin_token(given: SecretStr | None, data_dir: Path) -> SecretStr:
+    """Return the token that reads the audit trail; raise `CannotStart` when there is none."""
+    return given or _read_token(data_dir / "admin.token", "admin")
 
 
 def backends(settings: SidecarSettings) -> list[Backend]:
@@ -96,13 +101,13 @@ def reconciler(
     )
 
 
-def _read_token(path: Path) -> SecretStr:
+def _read_token(path: Path, which: str) -> SecretStr:
     try:
         token = path.read_text().strip()
     except OSError as error:
         raise CannotStart(
-            f"the sidecar token can't be read from {path} ({error.strerror}): start the policy server with "
-            "the same --data-dir first, or set SPENDGATE_SIDECAR_TOKEN"
+            f"the {which} token can't be read from {path} ({error.strerror}): start the policy server with "
+            f"the same --data-dir first, or set SPENDGATE_{which.upper()}_TOKEN"
         ) from None
     if not token:
         raise CannotStart(f"{path} is empty; remove it and start the policy server again")

@@ -167,6 +167,37 @@ Look = Callable[[Forward], Awaitable[Answer]]
 """Sends a read to the vendor within a budget of requests; raises `CannotLook` when there is no answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Money that the vendor says has moved."""
+
+    id: str
+    kind: str
+    """What the vendor calls it, such as ``charge``."""
+    object_id: str
+    """What moved it."""
+    money: Money
+    """Without its sign: ``leaves`` has that."""
+    leaves: bool
+    """Whether it left the account."""
+    moved_at_s: int
+    upstream_keys: tuple[str, ...] = ()
+    """Names of the requests that made or changed the object, as far as the vendor tells."""
+    related: tuple[str, ...] = ()
+    """Objects under which it may be counted, such as the intent of a charge."""
+    by_vendor: bool = False
+    """Whether the vendor made it by itself, such as a payout on schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What the vendor shows of some time."""
+
+    movements: tuple[Movement, ...]
+    objects: frozenset[str]
+    """Objects that were seen there, moved money or not."""
+
+
 class CannotLook(Exception):
     """The vendor can't be asked now; the message says why. Nothing follows for any call."""
 
@@ -240,6 +271,15 @@ class Vendor(Protocol):
 
         It reads only, and repeats nothing: a repeat may be the first that is carried out.
         """
+
+    async def statement(self, look: Look, account: str, *, since_ms: int, until_ms: int) -> Statement | None:
+        """Return what moved in an account at the vendor; None when the vendor can't be asked that."""
+
+    async def related(self, movement: Movement, look: Look, account: str) -> Sequence[str]:
+        """Return more objects under which a movement may be counted, each found by asking for this one."""
+
+    async def exists(self, object_id: str, look: Look, account: str) -> bool | None:
+        """Tell whether the vendor has an object; None when it can't be asked for that one."""
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal so that the vendor's own SDKs raise the right error."""

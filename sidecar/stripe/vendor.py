@@ -12,11 +12,12 @@ from typing import Any
 from sidecar.exchange import Answer, Forward, Request
 from sidecar.forms import Pairs
 from sidecar.refusals import Refused, malformed
-from sidecar.stripe import bodies, evidence, forms
+from sidecar.stripe import bodies, evidence, forms, statements
 from sidecar.stripe.commitments import SEEN, committed, is_final
 from sidecar.stripe.endpoints import ENDPOINTS, Direction, Endpoint
 from sidecar.stripe.given import Given
 from sidecar.stripe.listing import VERSION as _VERSION
+from sidecar.stripe.listing import Span, fetched
 from sidecar.stripe.table import EndpointTable, is_plain
 from sidecar.vendor import (
     Call,
@@ -25,10 +26,12 @@ from sidecar.vendor import (
     Finding,
     Look,
     Money,
+    Movement,
     OpenCall,
     Price,
     Reading,
     Seen,
+    Statement,
     Succeeded,
     Unclear,
 )
@@ -210,6 +213,19 @@ class Stripe:
         return await evidence.investigate(
             calls, look, now_s=now_ms // 1000, read=_as_answered, path_of=self.object_path
         )
+
+    async def statement(self, look: Look, account: str, *, since_ms: int, until_ms: int) -> Statement | None:
+        """Return what moved the account's balance."""
+        return await statements.statement(look, account, Span(since_ms // 1000, until_ms // 1000))
+
+    async def related(self, movement: Movement, look: Look, account: str) -> Sequence[str]:
+        """Return the invoice and the session that an intent pays."""
+        return await statements.related(look, account, movement)
+
+    async def exists(self, object_id: str, look: Look, account: str) -> bool | None:
+        """Tell whether Stripe has an object."""
+        path = self.object_path(object_id)
+        return await fetched(look, path, account) is not None if path else None
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal in Stripe's error shape, so that its SDKs raise and do not try again."""

@@ -20,11 +20,13 @@ from sidecar.vendor import (
     Fetch,
     Finding,
     Look,
+    Movement,
     NotFound,
     OpenCall,
     Price,
     Reading,
     Seen,
+    Statement,
     Succeeded,
     Unclear,
     Unpriced,
@@ -146,6 +148,22 @@ class Twilio:
         return {
             call.reference: NotFound("Twilio does not say which request made a message") for call in calls
         }
+
+    async def statement(self, look: Look, account: str, *, since_ms: int, until_ms: int) -> Statement | None:
+        """Tell nothing: which messages cost how much is in no list that can be trusted to be complete."""
+        return None
+
+    async def related(self, movement: Movement, look: Look, account: str) -> Sequence[str]:
+        """Return nothing: a message counts under its own id."""
+        return ()
+
+    async def exists(self, object_id: str, look: Look, account: str) -> bool | None:
+        """Tell whether there is a message of this id."""
+        path = self.object_path(object_id)
+        if path is None:
+            return None
+        answer = await look(Forward("GET", path, {"Accept": "application/json"}))
+        return {200: True, 404: False}.get(answer.status)
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal in Twilio's error shape; its SDKs keep ``details`` on what they raise."""

@@ -1,4 +1,4 @@
-"""`spendgate policy-server` and `spendgate sidecar`: become one of the servers."""
+"""`spendgate policy-server`, `sidecar` and `reconcile`: become one of the servers' programs."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def sidecar(context: typer.Context) -> None:
     _become("sidecar", context.args)
 
 
+def reconcile(context: typer.Context) -> None:
+    """Find out unknown outcomes and report what nobody explains, see `spendgate reconcile --help`."""
+    _become("sidecar", context.args, program="sidecar.reconcile")
+
+
 def require_module(module: str) -> None:
     """Raise `CommandFailed` unless the server that `module` is can be started here."""
     if importlib.util.find_spec(module) is None:
@@ -50,7 +55,7 @@ def require_module(module: str) -> None:
         )
 
 
-def _become(module: str, arguments: list[str]) -> NoReturn:
+def _become(module: str, arguments: list[str], *, program: str = "") -> NoReturn:
     require_module(module)
     # Replaced, not started, so that signals and the exit code need no passing on.
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own program
+    os.execv(sys.executable, [sys.executable, "-m", program or module, *arguments])  # noqa: S606 - our own program
