@@ -69,6 +69,8 @@ def sidecar_process(
             "SPENDGATE_DATA_DIR": str(folder),
             "SPENDGATE_SIDECAR_PORT": "0",
             "SPENDGATE_SIDECAR_ROOT_PORT": "0",
+            # What looks by itself could change what a test looks at.
+            "SPENDGATE_RECONCILE_EVERY_S": "0",
             **{_variable(setting): value for setting, value in settings.items()},
         },
         ready=lambda process: process.found(_LISTENS) is not None,
@@ -272,8 +274,13 @@ def show(response: httpx.Response) -> None:
 
 
 @contextmanager
-def running_stack(folder: Path, *, servers: int = 1, sidecars: int = 1, **settings: str) -> Iterator[Stack]:
-    """Start everything; several policy servers share one Redis and one set of tokens."""
+def running_stack(
+    folder: Path, *, servers: int = 1, sidecars: int = 1, hold_ttl_s: str = "180", **settings: str
+) -> Iterator[Stack]:
+    """Start everything; several policy servers share one Redis and one set of tokens.
+
+    ``settings`` are the sidecars'.
+    """
     with ExitStack() as started:
 
         def start(process: Process) -> Process:
@@ -284,7 +291,14 @@ def running_stack(folder: Path, *, servers: int = 1, sidecars: int = 1, **settin
         origin = simulator.found(r"listening on (\S+)")
         assert origin is not None
         policy = [
-            start(policy_server_process(folder, redis_url(redis), name=f"policy-server-{number}"))
+            start(
+                policy_server_process(
+                    folder,
+                    redis_url(redis),
+                    name=f"policy-server-{number}",
+                    env={"SPENDGATE_HOLD_TTL_S": hold_ttl_s},
+                )
+            )
             for number in range(servers)
         ]
         gates = [

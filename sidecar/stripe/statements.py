@@ -49,7 +49,16 @@ _MOVES = frozenset(
 )
 """Types of balance transactions with somebody's act behind them; the others are Stripe's own fees."""
 
-_RELATIONS = ("payment_intent", "invoice", "charge", "source_transaction", "transfer", "subscription")
+_BEGINS = frozenset(
+    {
+        *("charge.succeeded", "charge.pending", "charge.captured", "refund.created", "payout.created"),
+        *("topup.created", "transfer.created"),
+    }
+)
+"""Types of events whose request made their object move money; a later one may be anybody's."""
+
+_RELATIONS = ("payment_intent", "invoice")
+"""What a charge is a payment for. A refund is none for its charge: it moves other money."""
 
 
 async def statement(look: Look, account: str, span: Span) -> Statement:
@@ -65,9 +74,10 @@ async def statement(look: Look, account: str, span: Span) -> Statement:
         subject = (event.get("data") or {}).get("object") or {}
         object_id, key = str(subject.get("id")), (event.get("request") or {}).get("idempotency_key")
         objects.add(object_id)
-        if isinstance(key, str):
+        if isinstance(key, str) and event.get("type") in _BEGINS:
             keys[object_id].add(key)
-        related[object_id].update(_related(subject))
+        if subject.get("object") == "charge":
+            related[object_id].update(_related(subject))
         if subject.get("object") == "payout" and subject.get("automatic") is True:
             automatic.add(object_id)
     movements = []
@@ -114,19 +124,17 @@ def _related(subject: Mapping[str, Any]) -> set[str]:
 
 
 async def related(look: Look, account: str, movement: Movement) -> list[str]:
-    """Return what a charge belongs to, and the invoice or session that its intent pays."""
-    found = set(movement.related)
-    if movement.object_id.startswith(("ch_", "py_")) and not found:
-        found |= await _of_object(look, account, f"/v1/charges/{movement.object_id}")
-    if movement.object_id.startswith(("re_", "pyr_")) and not found:
-        found |= await _of_object(look, account, f"/v1/refunds/{movement.object_id}")
+    """Return what a charge is a payment for, and the invoice or session that its intent pays."""
+    if not movement.object_id.startswith(("ch_", "py_")):
+        return []
+    found = set(movement.related) or await _of_object(look, account, f"/v1/charges/{movement.object_id}")
     for intent in [one for one in found if one.startswith("pi_")]:
         payments = urlencode({"payment[type]": "payment_intent", "payment[payment_intent]": intent})
         found |= await _named_in(look, account, f"/v1/invoice_payments?{payments}", "invoice")
         found |= await _named_in(
             look, account, f"/v1/checkout/sessions?{urlencode({'payment_intent': intent})}", "id"
         )
-    return sorted(found - {movement.object_id})
+    return sorted(found)
 
 
 async def _of_object(look: Look, account: str, path: str) -> set[str]:
