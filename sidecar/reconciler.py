@@ -29,6 +29,10 @@ _LOOK_AGAIN_AFTER_SHARE = 0.25
 """Of its age: a hold is looked at less and less often, since what is not there after a day won't come."""
 
 _LOOK_AGAIN_MAX_S = 6 * 3600
+_PAUSE_MAX_S = 5.0
+"""How long to wait at most for a policy server that is away, unless looking is rarer anyway."""
+
+_VENDOR_PAUSE_MAX_S = 900.0
 _EVIDENCE_MAX = 255
 
 
@@ -76,11 +80,13 @@ class Reconciler:
                 pause_s = every_s
             except CannotLook as problem:
                 log.warning("unknown outcomes wait: the vendor can't be asked: %s", problem)
-                pause_s = min(pause_s * 2, max(every_s, 900))
+                pause_s = min(pause_s * 2, max(every_s, _VENDOR_PAUSE_MAX_S))
             except grpc.aio.AioRpcError as error:
                 log.warning("unknown outcomes wait: %s: %s", error.code().name, error.details())
+                pause_s = min(pause_s * 2, max(every_s, _PAUSE_MAX_S))
             except Exception:
                 log.exception("unknown outcomes wait: looking for them failed")
+                pause_s = min(pause_s * 2, max(every_s, _VENDOR_PAUSE_MAX_S))
 
     async def look(self, *, account: str = "", every_s: float = 0) -> list[Looked]:
         """Look once for every hold that is due, all of them unless ``every_s`` is given; close what is found.
