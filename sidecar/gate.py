@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import logging
 import re
@@ -30,6 +31,10 @@ _LEADING_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12
 _NAME_BYTES_MAX = 128
 _SETTLE_S = 0.5
 """How long an answer waits until its outcome is counted, where a next call needs that."""
+
+
+_UNANSWERED_MAX = 10_000
+"""How many questions without an answer are remembered; each is small, and goes with its repeat."""
 
 
 class _Sent:
@@ -68,6 +73,8 @@ class Gate:
         self._questions = itertools.count(1)
         self._in_flight: dict[str, _Sent] = {}
         """Calls sent and not yet settled, by authorization id."""
+        self._unanswered: dict[bytes, str] = {}
+        """Questions that nobody answered, by their content, with the request_id that they had."""
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every failure is an answer too."""
@@ -122,7 +129,7 @@ class Gate:
             question.refunded_object_id = call.price.refunded
             if call.price.refunded or call.price.absorbed:
                 await self._outbox.catch_up(_SETTLE_S)
-        verdict = await self._decisions.ask(question)
+        verdict = await self._ask(question)
         if verdict.decision != pb.DECISION_ALLOW:
             raise refusals.denied(verdict, unpriced=unpriced)
         if call.price is None and verdict.HasField("amount"):
@@ -130,6 +137,21 @@ class Gate:
             asked = Money(verdict.amount.minor_units, verdict.amount.currency_code)
             call = replace(call, price=Price(asked))
         return call, verdict
+
+    async def _ask(self, question: pb.AuthorizeRequest) -> pb.AuthorizeResponse:
+        """Ask for the decision, under the same request_id when the same was asked and never answered.
+
+        Nothing was sent for that one. If it was decided and only its answer was
+        lost, its hold is now this call's; and no other's, because it is asked once.
+        """
+        if self._unanswered:
+            question.request_id = self._unanswered.pop(_content(question), question.request_id)
+        try:
+            return await self._decisions.ask(question)
+        except Refused as refused:
+            if refused.code == "policy_unavailable" and len(self._unanswered) < _UNANSWERED_MAX:
+                self._unanswered.setdefault(_content(question), question.request_id)
+            raise
 
     def _question(self, call: Call, vault_key: str, run_id: str, step: str) -> pb.AuthorizeRequest:
         question = pb.AuthorizeRequest(
@@ -290,6 +312,14 @@ class Gate:
         )
         entry.refuse_time.GetCurrentTime()
         self._outbox.record(entry)
+
+
+def _content(question: pb.AuthorizeRequest) -> bytes:
+    """Return a digest of everything that a question says but its request_id."""
+    content = pb.AuthorizeRequest()
+    content.CopyFrom(question)
+    content.ClearField("request_id")
+    return hashlib.sha256(content.SerializeToString(deterministic=True)).digest()
 
 
 def _new_request_id() -> str:

@@ -71,6 +71,13 @@ class Tap:
                 self._trap = None
             trap.over.set()
 
+    def cut(self) -> None:
+        """Break every connection that is open now."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            _shut(connection)
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -81,10 +88,7 @@ class Tap:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        with self._lock:
-            connections = list(self._open)
-        for connection in connections:
-            _end(connection)
+        self.cut()
         if self._listen is not None:
             self._listen.unlink()
 
@@ -162,12 +166,20 @@ class _Line:
 def _connect(target: Address) -> socket.socket:
     if isinstance(target, Path):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.connect(str(target))
+        try:
+            connection.connect(str(target))
+        except OSError:
+            connection.close()
+            raise
         return connection
     return socket.create_connection(target)
 
 
-def _end(connection: socket.socket) -> None:
+def _shut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _end(connection: socket.socket) -> None:
+    _shut(connection)
     connection.close()

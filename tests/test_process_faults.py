@@ -66,12 +66,14 @@ class Part:
 
     process: Process
     made: Any
-    tap: Tap
+    taps: list[Tap]
 
     def kill_and_start(self) -> None:
         """SIGKILL, and a new one in its place."""
         self.process.kill()
-        self.process, self.tap.target = self.made()
+        self.process, target = self.made()
+        for tap in self.taps:
+            tap.target = target
 
 
 class Lines:
@@ -92,13 +94,22 @@ class Lines:
                 ("sidecar", "agents", self._sidecar),
             )
         }
-        self.stack = Stack(simulator, [self.parts["policy server"].process], [self.parts["sidecar"].process])
+        policy_server = self.parts["policy server"]
+        self.stack = Stack(
+            simulator,
+            [policy_server.process],
+            [self.parts["sidecar"].process],
+            policy_address=policy_server.taps[1].address,
+        )
         started.callback(self.stack.close)
 
     def _part(self, line: str, made: Any) -> Part:
         process, target = made()
         self.taps[line] = self._tapped(target, unix=line == "redis")
-        part = Part(process, made, self.taps[line])
+        part = Part(process, made, [self.taps[line]])
+        if line == "policy":
+            # Operators come by another line, on which nothing is kept.
+            part.taps.append(self._tapped(target))
         self._started.callback(lambda: part.process.stop() if part.process.running else None)
         return part
 
@@ -213,6 +224,41 @@ def test_a_program_killed_at_a_step_breaks_no_promise(lines: Lines, step: str, p
         lines.parts[program].kill_and_start()
     load.end()
     check_promises(lines, key, load)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_agents_that_hang_up_at_a_step_break_no_promise(lines: Lines, step: str) -> None:
+    """All of them hang up while a message is kept; it then goes on as if nothing had happened."""
+    key = lines.stack.key(caps=[cap(CAP)], account=f"hung-up-{next(_numbers)}")
+    lines.stack.simulator.reset()
+    line, mark, reply = STEPS[step]
+    with lines.taps[line].keeping(mark, reply=reply) as trap:
+        load = lines.agents(key)
+        trap.wait()
+        lines.taps["agents"].cut()
+        trap.lost = False
+    load.end()
+    check_promises(lines, key, load)
+
+
+def test_a_decision_whose_reply_was_lost_belongs_to_the_repeat(lines: Lines) -> None:
+    """The sidecar sent nothing for it, so the same call takes its hold over at once, and pays once."""
+    key = lines.stack.key(caps=[cap(CAP)], account=f"lost-{next(_numbers)}")
+    lines.stack.simulator.reset()
+    base = f"http://{lines.taps['agents'].address}/stripe/v1"
+    headers = {"Authorization": f"Bearer {key.text}", "Spendgate-Run-Id": "run-1"}
+    form = {"amount": str(AMOUNT), "currency": "usd", "source": "tok_visa"}
+    with httpx.Client(base_url=base, headers=headers, timeout=30) as agent:
+        with lines.taps["policy"].keeping(CHARGES, reply=True):
+            first = agent.post("/charges", data=form)
+            assert first.status_code == 503
+            assert lines.stack.usage(key).held == AMOUNT
+        again = agent.post("/charges", data=form)
+        while again.status_code == 503:  # a busy machine
+            again = agent.post("/charges", data=form)
+    assert (again.status_code, again.headers["Spendgate-Duplicate"]) == (200, "false")
+    assert len(lines.stack.simulator.posts("/v1/charges")) == 1
+    lines.stack.settled(key, AMOUNT)
 
 
 def check_promises(lines: Lines, key: VaultKey, load: Load) -> None:
