@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 from pydantic import SecretStr
 
 from sidecar.paced import PacedReads
@@ -18,6 +19,7 @@ from sidecar.stripe.vendor import Stripe
 from sidecar.twilio.vendor import Twilio
 from sidecar.upstream import Upstream
 from sidecar.vendor import Vendor
+from spendgate.transport import TransportUnsafe
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,26 @@ class Backend:
     upstream: Upstream
     reads: PacedReads
     """Reads that no agent waits for."""
+
+
+def policy_channel(settings: SidecarSettings) -> grpc.aio.Channel:
+    """Return the way to the policy server; raise `CannotStart` when it would not be safe."""
+    options = [
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.lb_policy_name", "round_robin"),
+        ("grpc.enable_retries", 0),
+        ("grpc.http2.bdp_probe", 0),
+        *settings.policy_trust.options(),
+    ]
+    try:
+        credentials = settings.policy_trust.credentials()
+    except TransportUnsafe as error:
+        raise CannotStart(str(error)) from None
+    if credentials is None:
+        return grpc.aio.insecure_channel(settings.policy_address, options=options)
+    return grpc.aio.secure_channel(settings.policy_address, credentials, options=options)
 
 
 def sidecar_token(settings: SidecarSettings) -> SecretStr:

@@ -19,21 +19,6 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.01
 
 
-def policy_channel(address: str) -> grpc.aio.Channel:
-    """Return a channel to the policy servers; it connects when used."""
-    return grpc.aio.insecure_channel(
-        address,
-        options=[
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
-            ("grpc.lb_policy_name", "round_robin"),
-            ("grpc.enable_retries", 0),
-            ("grpc.http2.bdp_probe", 0),
-        ],
-    )
-
-
 class PolicyLink:
     """The decision service, each call with the token and a time limit in seconds.
 

@@ -12,13 +12,21 @@ import uvloop
 from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import CliApp, CliImplicitFlag
 
-from sidecar.backends import CannotStart, admin_token, backends, reconciler, sidecar_token
-from sidecar.policy_link import PolicyLink, policy_channel
+from sidecar.backends import (
+    CannotStart,
+    admin_token,
+    backends,
+    policy_channel,
+    reconciler,
+    sidecar_token,
+)
+from sidecar.policy_link import PolicyLink
 from sidecar.report import Comparison, Report, as_json, as_text
 from sidecar.settings import SidecarSettings
 from sidecar.trail import Trail
 from sidecar.vendor import CannotLook
 from spendgate.cli.moments import parse_past
+from spendgate.process_memory import keep_private
 
 NOT_ALL_EXPLAINED = 3
 """Exit status when something is left that people should look at."""
@@ -61,7 +69,7 @@ class ReconcileOptions(
 async def _reconcile(settings: ReconcileOptions) -> Report:
     since_ms = int(parse_past(settings.since).timestamp() * 1000)
     report = Report(since_ms, time.time_ns() // 1_000_000, settings.dry_run)
-    channel = policy_channel(settings.policy_address)
+    channel = policy_channel(settings)
     found = backends(settings)
     accounts = [name.strip() for name in settings.account.split(",")]
     trail = Trail(channel, admin_token(settings.admin_token, settings.data_dir), accounts)
@@ -82,6 +90,7 @@ async def _reconcile(settings: ReconcileOptions) -> Report:
 
 def main() -> None:
     """Reconcile once and print the report."""
+    keep_private()
     try:
         settings = CliApp.run(ReconcileOptions)
         logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
