@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 
 import grpc
 import uvloop
@@ -27,7 +28,10 @@ from sidecar.trail import Trail
 from sidecar.vendor import CannotLook
 from spendgate.cli.moments import parse_past
 from spendgate.process_memory import keep_private
+from spendgate.v1 import policy_service_pb2 as pb
 
+_BATCH_MAX = 256
+_TIMEOUT_S = 5.0
 NOT_ALL_EXPLAINED = 3
 """Exit status when something is left that people should look at."""
 
@@ -81,11 +85,21 @@ async def _reconcile(settings: ReconcileOptions) -> Report:
         settlements = await trail.settlements(since_ms)
         for backend in found:
             await Comparison(backend.vendor, backend.reads, trail, report).run(settlements)
+        if not settings.dry_run:
+            await _count(policy, report.prices)
     finally:
         for backend in found:
             await backend.upstream.close()
         await channel.close()
     return report
+
+
+async def _count(policy: PolicyLink, prices: Sequence[pb.Observation]) -> None:
+    for begin in range(0, len(prices), _BATCH_MAX):
+        await policy.batch_record_observations(
+            pb.BatchRecordObservationsRequest(observations=prices[begin : begin + _BATCH_MAX]),
+            timeout_s=_TIMEOUT_S,
+        )
 
 
 def main() -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import grpc
 
@@ -23,7 +25,11 @@ from spendgate.v1 import policy_service_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _TIMEOUT_S = 5.0
+_TRIES = 4
+_TRY_AGAIN_S = 0.5
 _PAGE = 256
 _LOOK_AGAIN_AFTER_SHARE = 0.25
 """Of its age: a hold is looked at less and less often, since what is not there after a day won't come."""
@@ -125,10 +131,8 @@ class Reconciler:
     async def _unresolved(self, account: str) -> AsyncIterator[pb.ListUnresolvedHoldsResponse]:
         token = ""
         while True:
-            page = await self._policy.list_unresolved_holds(
-                pb.ListUnresolvedHoldsRequest(page_size=_PAGE, page_token=token, account=account),
-                timeout_s=_TIMEOUT_S,
-            )
+            request = pb.ListUnresolvedHoldsRequest(page_size=_PAGE, page_token=token, account=account)
+            page = await _patiently(partial(self._policy.list_unresolved_holds, request))
             yield page
             token = page.next_page_token
             if not token:
@@ -175,10 +179,8 @@ class Reconciler:
                 state = "settled" if settlement.outcome == pb.OUTCOME_SUCCEEDED else "released"
                 looked[index] = Looked(looked[index].hold, looked[index].finding, state)
             return looked
-        reply = await self._policy.batch_settle(
-            pb.BatchSettleRequest(requests=[settlement for _, settlement in settlements]),
-            timeout_s=_TIMEOUT_S,
-        )
+        request = pb.BatchSettleRequest(requests=[settlement for _, settlement in settlements])
+        reply = await _patiently(partial(self._policy.batch_settle, request))
         for (index, settlement), result in zip(settlements, reply.results, strict=True):
             hold, finding = looked[index].hold, looked[index].finding
             if result.WhichOneof("result") == "error":
@@ -188,6 +190,18 @@ class Reconciler:
             looked[index] = Looked(hold, finding, state, result.response.overrun)
             log.info("%s is %s: %s", hold.authorization_id, state, settlement.evidence)
         return looked
+
+
+async def _patiently(ask: Callable[..., Awaitable[T]]) -> T:
+    """Ask again a few times while the policy server is away; all that is asked here may be repeated."""
+    for attempt in range(1, _TRIES):
+        try:
+            return await ask(timeout_s=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            await asyncio.sleep(_TRY_AGAIN_S * attempt)
+    return await ask(timeout_s=_TIMEOUT_S)
 
 
 def settlement_of(hold: pb.UnresolvedHold, found: Found) -> pb.SettleRequest:

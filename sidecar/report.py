@@ -8,9 +8,11 @@ from typing import Any
 
 from sidecar.paced import PacedReads
 from sidecar.reconciler import Looked
+from sidecar.settlements import amount_of
 from sidecar.trail import Trail, authorization_in, counts
 from sidecar.vendor import Found, Movement, Vendor
 from spendgate.v1 import amount_pb2, audit_service_pb2
+from spendgate.v1 import policy_service_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Report:
     by_vendor: int = 0
     """Movements that the vendor made by itself, such as payouts on schedule."""
     unexplained: list[Unexplained] = field(default_factory=list)
+    prices: list[pb.Observation] = field(default_factory=list)
+    """What calls without a price have come to, where nobody had looked yet."""
     settled: int = 0
     unchecked: int = 0
     """Settlements whose object the vendor can't be asked for."""
@@ -72,6 +76,7 @@ class Comparison:
         """Compare; ``settlements`` are all of the report's time, the newest first."""
         own = [one for one in settlements if not one.endpoint or self._vendor.made(one.endpoint)]
         counted = {one.object_id for one in own if one.object_id and counts(one)}
+        observed = {(one.vault_key_id, one.object_id) for one in own if one.reason == "observed"}
         for account in ["", *sorted({one.vendor_account for one in own if one.vendor_account})]:
             statement = await self._vendor.statement(
                 self._reads.look, account, since_ms=self._report.since_ms, until_ms=self._report.until_ms
@@ -81,6 +86,7 @@ class Comparison:
                 await self._explain(movement, account, counted)
             of_account = [one for one in own if one.endpoint and one.vendor_account == account]
             await self._find(of_account, account, seen)
+            await self._price(of_account, observed, account)
 
     async def _explain(self, movement: Movement, account: str, counted: set[str]) -> None:
         report = self._report
@@ -126,6 +132,25 @@ class Comparison:
             elif not there and event.settled_amount.minor_units > 0:
                 report.missing.append(Missing(self._vendor.name, event))
 
+    async def _price(
+        self,
+        settlements: Sequence[audit_service_pb2.AuditEvent],
+        observed: set[tuple[str, str]],
+        account: str,
+    ) -> None:
+        """Look what calls that nobody could price have come to."""
+        unpriced = {
+            (one.vault_key_id, one.object_id)
+            for one in settlements
+            if one.unpriced and one.state == "settled" and one.object_id
+        }
+        for vault_key_id, object_id in sorted(unpriced - observed):
+            seen = await self._vendor.final(object_id, self._reads.look, account)
+            if seen is not None and seen.money.minor_units > 0:
+                observation = pb.Observation(vault_key_id=vault_key_id, object_id=seen.object_id)
+                observation.amount.CopyFrom(amount_of(seen.money))
+                self._report.prices.append(observation)
+
 
 def as_json(report: Report) -> dict[str, Any]:
     """Return a report as one document; amounts are strings of minor units."""
@@ -138,6 +163,10 @@ def as_json(report: Report) -> dict[str, Any]:
         "movements": report.movements,
         "movements_by_vendor": report.by_vendor,
         "unexplained_movements": [_unexplained(one) for one in report.unexplained],
+        "prices_counted": [
+            {"vault_key_id": one.vault_key_id, "object_id": one.object_id, "amount": _amount(one.amount)}
+            for one in report.prices
+        ],
         "settled_authorizations": report.settled,
         "settled_unchecked": report.unchecked,
         "settled_missing": [_missing(one) for one in report.missing],
@@ -170,6 +199,8 @@ def as_text(report: Report) -> str:
         f"Settled authorizations: {report.settled}, of which the vendor does not know "
         f"{len(report.missing)}; it can't be asked about {report.unchecked}."
     )
+    if report.prices:
+        lines.append(f"Prices of calls that nobody had looked at: {len(report.prices)}.")
     for lost in report.missing:
         event = lost.event
         lines.append(

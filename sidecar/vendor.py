@@ -281,6 +281,9 @@ class Vendor(Protocol):
     async def exists(self, object_id: str, look: Look, account: str) -> bool | None:
         """Tell whether the vendor has an object; None when it can't be asked for that one."""
 
+    async def final(self, object_id: str, look: Look, account: str) -> Seen | None:
+        """Return what an object commits for good; None while that may change, or nobody can tell."""
+
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal so that the vendor's own SDKs raise the right error."""
 

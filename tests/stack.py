@@ -48,7 +48,7 @@ def simulator_process(folder: Path) -> Process:
     )
 
 
-def _variable(setting: str) -> str:
+def variable(setting: str) -> str:
     """The environment variable of a setting; the vendors' own have the names that their SDKs know."""
     own = setting in {"stripe_secret_key", "twilio_account_sid", "twilio_auth_token"}
     return setting.upper() if own else f"SPENDGATE_{setting.upper()}"
@@ -71,7 +71,7 @@ def sidecar_process(
             "SPENDGATE_SIDECAR_ROOT_PORT": "0",
             # What looks by itself could change what a test looks at.
             "SPENDGATE_RECONCILE_EVERY_S": "0",
-            **{_variable(setting): value for setting, value in settings.items()},
+            **{variable(setting): value for setting, value in settings.items()},
         },
         ready=lambda process: process.found(_LISTENS) is not None,
     )

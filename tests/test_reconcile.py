@@ -20,7 +20,7 @@ import pytest
 from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.v1 import policy_service_pb2_grpc
 from tests.processes import clean_environment, policy_server_address, temporary_folder, token, wait_for
-from tests.stack import CHARGE, STRIPE_KEY, Stack, VaultKey, cap, running_stack
+from tests.stack import CHARGE, STRIPE_KEY, Stack, VaultKey, cap, running_stack, variable
 
 ON_DEMAND: dict[str, Any] = {"stripe_timeout_s": "2", "decision_timeout_ms": "5000"}
 HOLD_TTL_S = "2"
@@ -88,7 +88,14 @@ def unresolved(stack: Stack) -> list[pb.UnresolvedHold]:
 def list_unresolved(stack: Stack) -> pb.ListUnresolvedHoldsResponse:
     """The first page of them, and what time it is."""
     with decisions(stack) as (stub, metadata):
-        return stub.ListUnresolvedHolds(pb.ListUnresolvedHoldsRequest(), metadata=metadata, timeout=10)
+        while True:
+            try:
+                return stub.ListUnresolvedHolds(
+                    pb.ListUnresolvedHoldsRequest(), metadata=metadata, timeout=10
+                )
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:  # a busy machine
+                    raise
 
 
 def settle(stack: Stack, hold: pb.UnresolvedHold, outcome: pb.Outcome, **more: Any) -> None:
@@ -104,7 +111,7 @@ def settle(stack: Stack, hold: pb.UnresolvedHold, outcome: pb.Outcome, **more: A
 
 
 def reconcile(stack: Stack, key: VaultKey, *options: str, **settings: str) -> Answer:
-    """Run ``spendgate reconcile``, for the account of a key."""
+    """Run ``spendgate reconcile``, for the account of a key; ``settings`` by their names in lower case."""
     folder = stack.sidecars[0].folder
     environment = clean_environment() | {
         "STRIPE_SECRET_KEY": STRIPE_KEY,
@@ -113,7 +120,7 @@ def reconcile(stack: Stack, key: VaultKey, *options: str, **settings: str) -> An
         "SPENDGATE_DATA_DIR": str(folder),
         "SPENDGATE_RECONCILE_QUIET_S": str(QUIET_S),
         "SPENDGATE_RECONCILE_READS_PER_S": "20",
-        **{f"SPENDGATE_{name.upper()}": value for name, value in settings.items()},
+        **{variable(name): value for name, value in settings.items()},
     }
     done = subprocess.run(
         [sys.executable, "-m", "spendgate.cli", "reconcile", "--json", "--account", key.account, *options],

@@ -186,16 +186,8 @@ class Stripe:
         """Return what a GET shows of an object that is at its end."""
         if answer.status != 200 or not call.endpoint.endswith("}"):
             return ()
-        body = _json(answer)
-        kind = str(body.get("object"))
-        if (
-            kind == "checkout.session"
-            and body.get("mode") == "subscription"
-            and body.get("status") != "expired"
-        ):
-            return ()  # what it bills next comes without another call
-        money = committed(body, kind) if kind in SEEN and is_final(body) else None
-        return (Seen(str(body.get("id", "")), money),) if money else ()
+        found = _seen_in(_json(answer))
+        return (found,) if found else ()
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched."""
@@ -226,6 +218,12 @@ class Stripe:
         """Tell whether Stripe has an object."""
         path = self.object_path(object_id)
         return await fetched(look, path, account) is not None if path else None
+
+    async def final(self, object_id: str, look: Look, account: str) -> Seen | None:
+        """Return what an object at its end commits."""
+        path = self.object_path(object_id)
+        body = await fetched(look, path, account) if path else None
+        return _seen_in(body) if body else None
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal in Stripe's error shape, so that its SDKs raise and do not try again."""
@@ -355,6 +353,15 @@ def _endpoint(call: Call) -> Endpoint:
 
 def _object_in(call: Call) -> str:
     return str(call.plan[1]) if isinstance(call.plan, tuple) else ""
+
+
+def _seen_in(body: Mapping[str, Any]) -> Seen | None:
+    """Return what an object that nothing can change any more commits."""
+    kind = str(body.get("object"))
+    if kind == "checkout.session" and body.get("mode") == "subscription" and body.get("status") != "expired":
+        return None  # what it bills next comes without another call
+    money = committed(body, kind) if kind in SEEN and is_final(body) else None
+    return Seen(str(body.get("id", "")), money) if money else None
 
 
 def _as_answered(call: OpenCall, body: Mapping[str, Any], request_id: str) -> Succeeded:

@@ -99,7 +99,7 @@ class Twilio:
 
     def lookup(self, call: Call, path: str) -> Forward:
         """Return a GET for a message."""
-        return Forward("GET", path, {"Accept": "application/json", "Accept-Encoding": "identity"})
+        return _get(path)
 
     def named(self, call: Call, upstream_key: str) -> Forward:
         """Return what to send; Twilio has no name by which it would recognise a repeat."""
@@ -120,18 +120,7 @@ class Twilio:
 
     def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
         """Return the prices of messages at their end, in a message or a list of them."""
-        if answer.status != 200:
-            return ()
-        body = _json(answer)
-        listed = body.get("messages")
-        found = []
-        for message in listed if isinstance(listed, list) else [body]:
-            if not isinstance(message, dict) or message.get("direction") == "inbound":
-                continue
-            money = price_of(message) if message.get("status") in ENDED else None
-            if money is not None and _MESSAGE.fullmatch(str(message.get("sid"))):
-                found.append(Seen(str(message["sid"]), money))
-        return found
+        return _seen(answer)
 
     def object_path(self, object_id: str) -> str | None:
         """Return where a message can be fetched."""
@@ -160,10 +149,14 @@ class Twilio:
     async def exists(self, object_id: str, look: Look, account: str) -> bool | None:
         """Tell whether there is a message of this id."""
         path = self.object_path(object_id)
-        if path is None:
-            return None
-        answer = await look(Forward("GET", path, {"Accept": "application/json"}))
-        return {200: True, 404: False}.get(answer.status)
+        answer = await look(_get(path)) if path else None
+        return {200: True, 404: False}.get(answer.status) if answer else None
+
+    async def final(self, object_id: str, look: Look, account: str) -> Seen | None:
+        """Return the price of a message that is at its end."""
+        path = self.object_path(object_id)
+        answer = await look(_get(path)) if path else None
+        return next(iter(_seen(answer)), None) if answer else None
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal in Twilio's error shape; its SDKs keep ``details`` on what they raise."""
@@ -222,6 +215,25 @@ def _target_of(call: Call) -> Target:
     if not isinstance(call.plan, Target):
         raise TypeError(f"{call.endpoint} was not read here")
     return call.plan
+
+
+def _get(path: str) -> Forward:
+    return Forward("GET", path, {"Accept": "application/json", "Accept-Encoding": "identity"})
+
+
+def _seen(answer: Answer) -> list[Seen]:
+    if answer.status != 200:
+        return []
+    body = _json(answer)
+    listed = body.get("messages")
+    found = []
+    for message in listed if isinstance(listed, list) else [body]:
+        if not isinstance(message, dict) or message.get("direction") == "inbound":
+            continue
+        money = price_of(message) if message.get("status") in ENDED else None
+        if money is not None and _MESSAGE.fullmatch(str(message.get("sid"))):
+            found.append(Seen(str(message["sid"]), money))
+    return found
 
 
 def _success(target: Target, answer: Answer) -> Reading:
