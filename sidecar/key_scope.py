@@ -73,7 +73,8 @@ class KeyScope:
                 vault_key=key,
                 endpoint=endpoint,
                 run_id="scope",
-                moves_money=True,
+                # Its amount is asked for after its endpoint.
+                moves_money=not endpoint.startswith(("GET ", "HEAD ")),
                 validate_only=True,
                 request_id=f"{self._process}-{next(self._questions)}",
             )
