@@ -8,6 +8,7 @@ import itertools
 import logging
 import re
 import secrets
+import time
 from dataclasses import replace
 
 from sidecar import refusals
@@ -32,6 +33,10 @@ _NAME_BYTES_MAX = 128
 _SETTLE_S = 0.5
 """How long an answer waits until its outcome is counted, where a next call needs that."""
 
+
+_SEND_WITHIN_S = 60.0
+"""How old a question may be when its call is sent. Where a sidecar was suspended for longer, others may have
+found out by then that nothing was sent, and the agent may have paid in another attempt."""
 
 _UNANSWERED_MAX = 10_000
 """How many questions without an answer are remembered; each is small, and goes with its repeat."""
@@ -107,12 +112,14 @@ class Gate:
             )
         call = self._vendor.read(request)
         run_id, step = _run_of(request, call)
+        # No decision can be older than its question.
+        send_by_s = _clock_s() + _SEND_WITHIN_S
         call, verdict = await self._decide(call, vault_key, run_id, step)
         if not call.changes:
             return _with_verdict(await self._read(call, verdict), call, verdict)
         if not verdict.duplicate:
-            return _with_verdict(await self._execute(call, verdict), call, verdict)
-        return _with_verdict(await self._repeat(call, verdict), call, verdict)
+            return _with_verdict(await self._execute(call, verdict, send_by_s), call, verdict)
+        return _with_verdict(await self._repeat(call, verdict, send_by_s), call, verdict)
 
     async def _decide(
         self, call: Call, vault_key: str, run_id: str, step: str
@@ -236,7 +243,7 @@ class Gate:
                 )
             )
 
-    async def _repeat(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
+    async def _repeat(self, call: Call, verdict: pb.AuthorizeResponse, send_by_s: float) -> Answer:
         """Answer a call whose effect is known already."""
         first = self._in_flight.get(verdict.authorization_id)
         if first is None and verdict.replay == pb.REPLAY_JOIN:
@@ -248,7 +255,7 @@ class Gate:
         repeatable = self._vendor.replays or call.idempotent
         if repeatable and (first is not None or verdict.replay == pb.REPLAY_FORWARD):
             # The vendor knows the upstream key, and says what became of the first; or it does no harm.
-            return await self._execute(call, verdict)
+            return await self._execute(call, verdict, send_by_s)
         path = self._vendor.object_path(verdict.object_id)
         if verdict.replay in {pb.REPLAY_FETCH, pb.REPLAY_FORWARD} and path is not None:
             answer = await self._fetch(path, call)
@@ -258,12 +265,12 @@ class Gate:
             raise refusals.in_flight_elsewhere(verdict.idempotency_key)
         raise refusals.never_repeated(verdict)
 
-    async def _execute(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
+    async def _execute(self, call: Call, verdict: pb.AuthorizeResponse, send_by_s: float) -> Answer:
         """Send an allowed call, hand over its outcome, and let repeats share the answer."""
         sent = _Sent(verdict)
         self._in_flight[verdict.authorization_id] = sent
         try:
-            answer = await self._send(call, verdict, sent)
+            answer = await self._send(call, verdict, sent, send_by_s)
             sent.answer.set_result(answer)
             return answer
         except Exception as error:
@@ -275,13 +282,15 @@ class Gate:
             if sent.next_waits:
                 await asyncio.wait([sent.settled], timeout=_SETTLE_S)
 
-    async def _send(self, call: Call, verdict: pb.AuthorizeResponse, sent: _Sent) -> Answer:
+    async def _send(self, call: Call, verdict: pb.AuthorizeResponse, sent: _Sent, send_by_s: float) -> Answer:
         settlement = sent.settlement
         # Steps on one object follow each other; so does a fresh try after a release.
         sent.next_waits = bool(call.step_of)
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
+            if _clock_s() > send_by_s:
+                raise NotSent("the sidecar stood still for too long after the decision")
             answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
         except NotSent as error:
             if not verdict.duplicate:
@@ -319,6 +328,11 @@ class Gate:
         )
         entry.refuse_time.GetCurrentTime()
         self._outbox.record(entry)
+
+
+def _clock_s() -> float:
+    """Return a clock that also goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _content(question: pb.AuthorizeRequest) -> bytes:
