@@ -293,8 +293,9 @@ def _no_hold_is_forgotten(past: _Past) -> None:
             raise Violation(f"owner: {authorization_id} is still held after its deadline, and {where}")
         if told.get((authorization_id, hold["attempt"])) != hold["state"]:
             raise Violation(f"owner: {authorization_id} is {hold['state']}, and the trail does not say so")
-    if deadlines:
-        raise Violation(f"owner: {deadlines} have a deadline and are closed")
+        if (hold["state"] == "unknown") != (authorization_id in deadlines):
+            where = "listed" if authorization_id in deadlines else "not listed"
+            raise Violation(f"owner: {authorization_id} is {hold['state']} and {where} as unresolved")
 
 
 def _what_a_sidecar_knows_is_counted(past: _Past) -> None:
