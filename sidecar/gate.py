@@ -102,15 +102,16 @@ class Gate:
 
     def refuse(self, refused: Refused) -> Answer:
         """Write a refusal as the vendor's SDKs expect it."""
+        refused.message = masked(refused.message)  # some tell the path
         return self._vendor.refusal(refused, _new_request_id())
 
     async def _handle(self, request: Request) -> Answer:
         vault_key = presented_key(request, self._vendor)
-        if masked(request.path) != request.path:
-            raise refusals.malformed(
-                "", "The path has a secret key in it; give the key in Authorization only."
-            )
         call = self._vendor.read(request)
+        if masked(call.forward.target) != call.forward.target:
+            raise refusals.malformed(
+                "", "The path or query has a secret key in it; give it in Authorization only."
+            )
         run_id, step = _run_of(request, call)
         # No decision can be older than its question.
         send_by_s = _clock_s() + _SEND_WITHIN_S
