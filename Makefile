@@ -9,6 +9,8 @@ PROTOS_READY := $(PROTO_VENV)/.ready
 NODE_READY := tests/node/node_modules/.package-lock.json
 OPINIONS := tests/second_opinions
 OPINIONS_VENV := .venv-second-opinions
+AUDIT_VENV := .venv-audit
+AUDIT_READY := $(AUDIT_VENV)/.ready
 CREWAI_VENV := .venv-crewai
 CLIENT_VENV := .venv-client
 FUZZ_READY := $(FUZZ_VENV)/.ready
@@ -36,6 +38,10 @@ check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code
 	@sh protos/breaking.sh $(BIN)/buf
+
+.PHONY: audit-dependencies
+audit-dependencies: $(AUDIT_READY) ## Ask which pinned dependencies have known weaknesses, where the network allows.
+	@.ci/audit-dependencies $(AUDIT_VENV)/bin/pip-audit constraints.txt constraints-protos.txt
 
 .PHONY: simulate
 simulate: $(READY) ## Tell SEEDS (1000) histories in which anything may break, or that of SEED again.
@@ -94,10 +100,13 @@ constraints: ## Pin the newest versions; needs uv.
 	  --no-header --no-annotate --upgrade -o constraints-crewai.txt
 	@uv pip compile -q fuzz/constraints.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o fuzz/constraints.txt
+	@uv pip compile -q constraints-audit.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o constraints-audit.txt
 
 .PHONY: clean
 clean: ## Remove what set-up made; the data in .spendgate stays.
-	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) $(CREWAI_VENV) $(CLIENT_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
+	@rm -rf $(VENV) $(PROTO_VENV) $(AUDIT_VENV) $(OPINIONS_VENV) $(CREWAI_VENV) $(CLIENT_VENV) $(FUZZ_VENV) .fuzz .tools
+	@rm -rf tests/node/node_modules $(OPINIONS)/node_modules
 
 $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
@@ -115,6 +124,11 @@ $(PROTOS_READY): constraints-protos.txt
 $(FUZZ_READY): fuzz/constraints.txt
 	@$(PYTHON) -m venv $(FUZZ_VENV)
 	@$(FUZZ_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r fuzz/constraints.txt
+	@touch $@
+
+$(AUDIT_READY): constraints-audit.txt
+	@$(PYTHON) -m venv $(AUDIT_VENV)
+	@$(AUDIT_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .tools/bin/grpcurl:

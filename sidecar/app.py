@@ -162,11 +162,11 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, as uvicorn does, but without 60 s of patience for each TLS handshake."""
-        config = self.config
+        """Listen, as uvicorn does, but with no more patience for a TLS handshake than for a request."""
+        config = cast(HttpConfig, self.config)
 
         def protocol() -> asyncio.Protocol:
-            return HttpProtocol(cast(HttpConfig, config), self.server_state, {})
+            return HttpProtocol(config, self.server_state, {})
 
         loop = asyncio.get_running_loop()
         self.servers = [
@@ -174,7 +174,7 @@ class _Server(uvicorn.Server):
                 protocol,
                 sock=bound,
                 ssl=config.ssl,
-                ssl_handshake_timeout=tls.HANDSHAKE_S if config.ssl else None,
+                ssl_handshake_timeout=config.limits.read_timeout_s if config.ssl else None,
                 backlog=config.backlog,
             )
             for bound in sockets or ()

@@ -54,7 +54,10 @@ class SidecarSettings(BaseSettings):
     """Where Twilio is, without a path."""
 
     policy_address: str = "127.0.0.1:50051"
-    """gRPC target of the policy server; a name that resolves to several servers uses them in turn."""
+    """gRPC target of the policy server; a name that resolves to several servers uses them in turn.
+
+    unix:PATH for one on this machine that has a policy_socket.
+    """
 
     policy_ca: Path | None = None
     """Whose certificates the policy server may show; turns TLS to it on."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,10 @@ MAY_IMPORT = {
     # Beside the standard library. The longest prefix that fits a module counts.
     "policy_server.core": {"policy_server.core"},
     "policy_server.store": {"policy_server.core", "policy_server.store", "hiredis", "redis", "pydantic_core"},
+    "policy_server.archive": {
+        *("policy_server.core", "policy_server.archive"),
+        *("alembic", "cryptography", "psycopg", "pydantic", "pydantic_core", "sqlalchemy"),
+    },
     "policy_server.rpc": {
         *("policy_server.core", "policy_server.rpc", "spendgate.v1"),
         *("grpc", "google", "grpc_status", "pydantic"),
@@ -148,3 +154,29 @@ def test_nobody_imports_what_puts_things_together() -> None:
             if package in OURS and last == "app":
                 assert module == f"{package}.__main__", f"{module} imports {name}"
             assert not (package.partition(".")[0] in OURS and last == "__main__"), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("server", ["policy_server", "sidecar"])
+def test_a_server_chooses_its_grpc_threads_before_it_imports_grpc(server: str) -> None:
+    """gRPC reads the choice when it is imported, and not again."""
+    program = f"""
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print(os.environ.get("GRPC_EXPERIMENTS", "none"))
+
+sys.meta_path.insert(0, Watch())
+import {server}.__main__
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_EXPERIMENTS"}
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["-event_engine_client,-event_engine_listener"]

@@ -13,6 +13,12 @@ PREFIX = "spendgate:"
 ACCOUNTS = f"{PREFIX}accounts"
 """Set: the accounts that have had keys."""
 
+ARCHIVE_LEASE = f"{PREFIX}archive-lease"
+"""String: the drainer whose turn it is. It saves work; nothing else rests on it."""
+
+ARCHIVE_PROBLEM = f"{PREFIX}archive-problem"
+"""String: why events do not reach the archive."""
+
 
 def account_of_key(key_id: str) -> str:
     """String: the account of a vault key. Written before the key, never changed."""
@@ -41,6 +47,11 @@ class AccountKeys:
     def audit(self) -> str:
         """Stream: the audit events, entry ``<sequence>-0``."""
         return f"{self._root}audit"
+
+    @property
+    def archived(self) -> str:
+        """Hash: sequence and hash of the newest audit event that is in the archive for good."""
+        return f"{self._root}archived"
 
     @property
     def deadlines(self) -> str:

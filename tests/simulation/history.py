@@ -20,6 +20,7 @@ from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy, RefundRule
 from policy_server.core.settler import Settler
+from policy_server.core.strangers import Strangers
 from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
@@ -110,8 +111,11 @@ class ServerNode:
         ledger = RedisLedger(client, retention_ms=RETENTION_MS, clock=world.store_now)
         registry = RedisRegistry(client, clock=world.store_now)
         directory = Directory(registry)
-        self._settler = Settler(ledger, registry, directory)
-        authorizer = Authorizer(ledger, registry, directory, self._now, hold_ttl_ms=HOLD_TTL_MS)
+        strangers = Strangers(self._now)
+        self._settler = Settler(ledger, registry, directory, strangers)
+        authorizer = Authorizer(
+            ledger, registry, directory, self._now, strangers=strangers, hold_ttl_ms=HOLD_TTL_MS
+        )
         guard = Guard(admin_token=_ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
         self.rpc: Any = RpcServer(self.process, guard)
         servicer = PolicyServicer(authorizer, self._settler)
