@@ -319,8 +319,8 @@ def _start_badly(run: Run, folder: Path, redis_url: str, address: str, ours: Aut
         base = settings.pop("stripe_api_base", f"http://{HERE}:9")
         bad.append(sidecar_process(folder, address, base, name=name, **settings))
     for process in bad:
-        with pytest.raises(ProcessFailed, match=f"{process.name} ended at once"):
-            process.start()
+        with pytest.raises(ProcessFailed, match=f"{process.name} ended at once"), process:
+            pass
         assert "Traceback" not in process.log, process.log
 
 
