@@ -183,6 +183,7 @@ async def test_several_caps_hold_all_or_none(world: World) -> None:
     assert {name for name in before | after if before.get(name) != after.get(name)} == {
         "spendgate:{default}:audit",
         "spendgate:{default}:sequence",
+        f"spendgate:{{default}}:refusals:{key_id(key)}:b",
     }
     assert await world.counts(key, "a") == {
         "usd/run": (0, 100),
@@ -199,7 +200,7 @@ async def test_a_cap_per_call_limits_each_call_by_itself(world: World) -> None:
     assert all([(await world.ask(key, 100, f"r{n}")).allowed for n in range(5)])
     over = await world.ask(key, 101, "over")
     assert (over.reason, over.rule) == (DenyReason.CAP_EXCEEDED, "usd/call")
-    assert "Ask for less" in over.message
+    assert "ask for at most 100" in over.message
 
 
 async def test_a_cap_per_run_counts_each_run_apart(world: World) -> None:

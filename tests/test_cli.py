@@ -180,7 +180,16 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         *("--allow", "POST /v1/charges", "--cap", "calls 20/run on POST /v1/charges"),
         *("--currency", "usd", "--parameter", "customer=cus_1,cus_2 required", "--parameter", "!destination"),
         *("--budget", "team", "--vendor-account", "acct_1", "--unpriced", "POST /v1/charges", "--shadow"),
-        *("--effects", "by-parameters", "--refunds", "own-cap", "--expires", "2999-01-31T00:00:00Z"),
+        *(
+            "--effects",
+            "by-parameters",
+            "--refunds",
+            "own-cap",
+            "--repeated-refusals",
+            "0",
+            "--expires",
+            "2999-01-31T00:00:00Z",
+        ),
     )
     key = spendgate("keys", "create", "all", *options, "--json").json["vaultKey"]
     policy = key["policy"]
@@ -201,6 +210,7 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         "unpriced": ["POST /v1/charges"],
         "vendorAccounts": ["acct_1"],
         "refunds": "REFUND_RULE_OWN_CAP",
+        "repeatedRefusalsMax": 0,
     }
     shown = spendgate("keys", "show", "all").out
     for part in (
@@ -657,3 +667,29 @@ def test_up_hands_twilio_to_the_sidecar_only(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.sidecar_environment(None).items() >= given.items()
     assert not (settings.policy_environment().keys() | bare_environment().keys()) & given.keys()
     assert settings.upstream_text().endswith(f"; Twilio, account {given['TWILIO_ACCOUNT_SID']}")
+
+
+def test_a_frozen_run_is_shown_and_lifted(spendgate: Operator, policy_server: Process) -> None:
+    """By the key's name and the run."""
+    made = spendgate(
+        *("keys", "create", "circling", *SHOP, "--repeated-refusals", "1", "--json"),
+    ).json
+    secret, key_id = made["secretVaultKey"], made["vaultKey"]["vaultKeyId"]
+    assert authorize(policy_server, secret, "run-1", 1, "POST /v1/payouts") == "deny"
+    assert authorize(policy_server, secret, "run-1", 1) == "deny"
+    (run,) = [
+        run for run in spendgate("runs", "frozen", "--json").json["frozenRuns"] if run["vaultKeyId"] == key_id
+    ]
+    assert (run["runId"], run["reason"], run["endpoint"]) == (
+        "run-1",
+        "endpoint_not_allowed",
+        "POST /v1/payouts",
+    )
+    assert "endpoint_not_allowed" in spendgate("runs", "frozen").out
+    assert spendgate("runs", "unfreeze", "circling", "run-1").code == 0
+    assert authorize(policy_server, secret, "run-1", 1) == "allow"
+    again = spendgate("runs", "unfreeze", "circling", "run-1")
+    assert (again.code, again.error) == (
+        1,
+        f"spendgate: the run 'run-1' is not frozen for the vault key {key_id}\n",
+    )

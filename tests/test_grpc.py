@@ -145,6 +145,13 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
             code.NOT_FOUND,
             {"name": "team"},
         ),
+        "RUN_NOT_FROZEN": (
+            lambda: admin(
+                admin.accounts.UnfreezeRun, accounts.UnfreezeRunRequest(vault_key_id=key_id, run_id="run")
+            ),
+            code.NOT_FOUND,
+            {"vaultKeyId": key_id, "runId": "run"},
+        ),
         "VAULT_KEY_REVOKED": (
             lambda: admin(
                 admin.keys.UpdateVaultKeyPolicy, update(vault_key_id=revoked_id, policy=day_cap(1))

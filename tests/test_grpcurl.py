@@ -118,3 +118,22 @@ def test_the_audit_is_watched_live(stack: Stack, tmp_path: Any) -> None:
         watcher.terminate()
         watcher.wait(10)
     assert key not in seen.read_text()
+
+
+def test_a_run_that_asks_again_and_again_is_frozen_and_let_go_on(stack: Stack) -> None:
+    """The operator sees the run with the reason, and lifts it."""
+    key, key_id = billing_key(stack, "in-circles")
+    asked = {"vault_key": key, "endpoint": "POST /v1/refunds", "run_id": "run-1"}
+    allowed = {**asked, "endpoint": "POST /v1/charges", "amount": {"minor_units": 1, "currency_code": "USD"}}
+    for _ in range(10):
+        assert (
+            "DENY_REASON_ENDPOINT_NOT_ALLOWED"
+            in call(stack, "sidecar", "PolicyService/Authorize", asked).values()
+        )
+    frozen = call(stack, "sidecar", "PolicyService/Authorize", allowed)
+    assert "DENY_REASON_RUN_FROZEN" in frozen.values()
+    listed = json.dumps(call(stack, "admin", "AccountService/ListFrozenRuns", {}))
+    assert key_id in listed and "endpoint_not_allowed" in listed
+    run = {"vault_key_id": key_id, "run_id": "run-1"}
+    assert call(stack, "admin", "AccountService/UnfreezeRun", run) == {}
+    assert call(stack, "sidecar", "PolicyService/Authorize", allowed)["decision"] == "DECISION_ALLOW"

@@ -56,7 +56,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = LedgerModel(HOLD_TTL_MS)
         self.limits = {"usd/run": 240, "calls/run": 12, "usd/day": 300, "usd/total": 600}
         self.highest = dict(self.limits)
-        self.policy: dict[str, Any] = {"unpriced": (CHARGES,), "refunds": RefundRule.RESTORE}
+        self.policy: dict[str, Any] = {
+            "unpriced": (CHARGES,),
+            "refunds": RefundRule.RESTORE,
+            "repeated_refusals_max": 0,
+        }
         self.key = self.run(self.world.key(*self.caps, **self.policy))
         self.verdicts: dict[Effect, Verdict] = {}
         self.asked: dict[Effect, Asked] = {}

@@ -10,13 +10,14 @@ from policy_server.core.authorizer import DEFAULT_ACCOUNT, Now, cap_status
 from policy_server.core.errors import (
     BudgetNotFound,
     FieldInvalid,
+    RunNotFrozen,
     VaultKeyIsRevoked,
     VaultKeyNotFound,
     VersionConflict,
 )
 from policy_server.core.policy import Cap, Policy, PolicyView, check_caps, check_name
 from policy_server.core.ports import AccountRecord, CountedCap, KeyRecord, Ledger, Registry
-from policy_server.core.types import CapStatus, VaultKeyState
+from policy_server.core.types import CapStatus, FrozenRun, VaultKeyState
 from policy_server.core.window import Calendar, Window
 
 _TRIES = 5
@@ -135,6 +136,16 @@ class Administration:
         return await self._change_account(
             account, lambda old: replace(old, freeze_reason=None), "ended the freeze"
         )
+
+    async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
+        """Return runs of the account that are frozen, the latest first."""
+        return await self._ledger.frozen_runs(_account_name(account), offset, limit)
+
+    async def unfreeze_run(self, key_id: str, run_id: str) -> None:
+        """Let a frozen run go on; raises `RunNotFrozen` when it is not."""
+        record = await self.get_key(key_id)
+        if not await self._ledger.unfreeze_run(record.account, key_id, run_id):
+            raise RunNotFrozen(key_id, run_id)
 
     async def set_budget(self, account: str, name: str, caps: Sequence[Cap]) -> AccountRecord:
         """Make or replace a budget."""

@@ -1,6 +1,6 @@
 """Decides on calls: everything but the counting itself, which the store does.
 
-The order of reasons is fixed: key, account, endpoint, vendor account, currency
+The order of reasons is fixed: key, account, frozen run, endpoint, vendor account, currency
 and parameters, run, idempotency, call cap, run caps, window caps, budgets.
 """
 
@@ -11,14 +11,23 @@ from dataclasses import replace
 
 from policy_server.core import messages, vault_key
 from policy_server.core.directory import Directory, Standing
-from policy_server.core.effects import Effect, fingerprint_of, is_read, name_effect, upstream_key
+from policy_server.core.effects import Effect, fingerprint_of, is_read, name_effect, same_call, upstream_key
 from policy_server.core.errors import FieldInvalid, SpendgateError, StoreUnavailable
-from policy_server.core.policy import EffectNaming, OwnedCap, PolicyMode, PolicyView, RefundRule, Terms
+from policy_server.core.policy import (
+    EffectNaming,
+    OwnedCap,
+    Policy,
+    PolicyMode,
+    PolicyView,
+    RefundRule,
+    Terms,
+)
 from policy_server.core.ports import (
     AccountRecord,
     Answer,
     CountedCap,
     Ledger,
+    Loop,
     OutOfSpan,
     Question,
     Refusal,
@@ -97,9 +106,10 @@ class Authorizer:
             return await self._question_of_stranger(call), None
         now_ms = self._now() + self._store_ahead_ms
         terms = standing.view.terms(call.endpoint, refund=bool(call.refunded_object_id))
-        refusal = _refusal_of_key(presented, standing, now_ms) or _refusal_of_account(standing.account)
-        shadow_refusal = None
         policy = standing.key.policy
+        refusal = _refusal_of_key(presented, standing, now_ms) or _refusal_of_account(standing.account)
+        loop = _loop(call, policy) if refusal is None else None
+        shadow_refusal = None
         shadow = policy.mode is PolicyMode.SHADOW
         if refusal is None:
             refusal = _refusal_of_request(call, standing, terms)
@@ -128,6 +138,7 @@ class Authorizer:
                 restored_object_id=call.refunded_object_id if policy.refunds is RefundRule.RESTORE else "",
                 shadow=shadow,
                 shadow_refusal=shadow_refusal,
+                loop=loop,
             ),
             standing,
         )
@@ -168,6 +179,13 @@ def _refuse_contradiction(call: SpendCall) -> None:
         raise FieldInvalid("amount", "can't go with unpriced, which says that nobody can tell it")
 
 
+def _loop(call: SpendCall, policy: Policy) -> Loop | None:
+    if not call.run_id or not policy.repeated_refusals_max:
+        return None
+    by_parameters = policy.effects is EffectNaming.BY_PARAMETERS
+    return Loop(same_call(call, by_parameters=by_parameters), policy.repeated_refusals_max)
+
+
 def _counts(owned: OwnedCap, call: SpendCall, terms: Terms) -> bool:
     currency = owned.cap.currency
     if not currency:
@@ -201,12 +219,13 @@ def _refusal_of_request(call: SpendCall, standing: Standing, terms: Terms) -> Re
         return Refusal(DenyReason.VENDOR_ACCOUNT_NOT_ALLOWED, rule=call.vendor_account)
     missing = standing.view.missing_budgets
     if missing:
-        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=f"budget {missing[0]}", detail="budget is gone")
+        return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, rule=f"budget {missing[0]}")
     if refusal := _refusal_of_currency(call, standing.view, terms):
         return refusal
     for rule in terms.rules:
         if rule.broken_by(call.parameters):
-            return Refusal(DenyReason.PARAMETER_NOT_ALLOWED, rule=rule.parameter)
+            detail = messages.named(rule.one_of)
+            return Refusal(DenyReason.PARAMETER_NOT_ALLOWED, rule=rule.parameter, detail=detail)
     if not call.run_id and any(
         one.cap.window is Window.RUN and _counts(one, call, terms) for one in terms.caps
     ):
@@ -221,7 +240,11 @@ def _unpriced_in(call: SpendCall, view: PolicyView, terms: Terms) -> tuple[str, 
 
 def _refusal_of_currency(call: SpendCall, view: PolicyView, terms: Terms) -> Refusal | None:
     own_caps = bool(call.refunded_object_id) and view.policy.refunds is RefundRule.OWN_CAP
-    detail = "Its refunds need a cap of their own, one that names this endpoint." if own_caps else ""
+    detail = (
+        "its refunds need a cap of their own, one that names this endpoint"
+        if own_caps
+        else messages.moved(view.counted_currencies(terms.caps))
+    )
     if _unpriced_in(call, view, terms) == ():
         return Refusal(DenyReason.CURRENCY_NOT_ALLOWED, detail=detail)
     moves = call.amount is not None and call.amount.minor_units > 0
@@ -238,7 +261,7 @@ def _refusal_by_call_cap(call: SpendCall, terms: Terms) -> Refusal | None:
             and call.amount is not None
             and call.amount.minor_units > one.cap.limit
         ):
-            return Refusal(DenyReason.CAP_EXCEEDED, rule=one.id)
+            return Refusal(DenyReason.CAP_EXCEEDED, rule=one.id, detail=str(one.cap.limit))
     return None
 
 
@@ -277,11 +300,22 @@ def _verdict(question: Question, standing: Standing | None, answer: Answer) -> V
     allowed_endpoints = (
         standing.key.policy.allow if standing and answer.reason is DenyReason.ENDPOINT_NOT_ALLOWED else ()
     )
-    return replace(
-        verdict,
-        message=messages.refusal(question, verdict),
-        allowed_endpoints=allowed_endpoints,
+    refused = replace(
+        verdict, allowed_endpoints=allowed_endpoints, retry_at_ms=_retry_at_ms(question, verdict)
     )
+    return replace(refused, message=messages.refusal(question, refused))
+
+
+def _retry_at_ms(question: Question, verdict: Verdict) -> int | None:
+    """Return when the same call may succeed by itself: after the reset of a cap that it can fit in."""
+    call = question.call
+    full = next((one for one in verdict.caps if one.rule == verdict.rule), None)
+    if verdict.reason is not DenyReason.CAP_EXCEEDED or full is None:
+        return None
+    # A step on an object, or a call that takes others over, holds less than it asks for.
+    leans = call.object_id or call.absorbed_object_ids or question.restored_object_id
+    asked = call.amount.minor_units if call.amount and full.currency else 1
+    return full.resets_at_ms if leans or asked <= full.limit else None
 
 
 def cap_status(counted: CountedCap, settled: int, held: int) -> CapStatus:

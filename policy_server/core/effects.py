@@ -69,6 +69,16 @@ def name_effect(call: SpendCall, vault_key_id: str, *, by_parameters: bool) -> E
     return Effect(name, f"az_{vault_key_id}_{_digest(vault_key_id, kind, *parts)}")
 
 
+def same_call(call: SpendCall, *, by_parameters: bool) -> str:
+    """Return what makes two refused calls of one run the same.
+
+    Endpoint and parameters; for calls that move money and name no effect of
+    their own the endpoint alone, because within the run they are one effect.
+    """
+    one_effect = call.spends and not (call.idempotency_key or call.step or by_parameters)
+    return _digest(call.endpoint, "" if one_effect else fingerprint_of(call))
+
+
 def upstream_key(effect: Effect, attempt: int) -> str:
     """Return the vendor's Idempotency-Key: readable, unique for key, effect and attempt."""
     readable = _NOT_IN_HEADERS.sub("-", effect.name[:_READABLE_MAX])

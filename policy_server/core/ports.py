@@ -14,6 +14,7 @@ from policy_server.core.types import (
     AuditEvent,
     AuditFilter,
     DenyReason,
+    FrozenRun,
     LocalRefusal,
     Observation,
     Replay,
@@ -67,6 +68,14 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Loop:
+    """What makes two refused calls of a run the same, and how often that may be."""
+
+    same_call: str
+    refusals_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """Everything the store needs to decide on one call in one step."""
 
@@ -91,6 +100,8 @@ class Question:
     """The object whose count a refund gives back; empty when the policy has another rule."""
     shadow: bool
     shadow_refusal: Refusal | None
+    loop: Loop | None = None
+    """How repeated refusals are counted; None where they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +164,12 @@ class Ledger(Protocol):
 
     async def expire_holds(self, account: str, limit: int) -> int:
         """Mark overdue holds unknown; return how many there were."""
+
+    async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
+        """Return frozen runs of the account, the latest first."""
+
+    async def unfreeze_run(self, account: str, vault_key_id: str, run_id: str) -> bool:
+        """Let a frozen run go on, and record it; tell whether it was frozen."""
 
 
 class Registry(Protocol):

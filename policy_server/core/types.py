@@ -29,6 +29,7 @@ class DenyReason(StrEnum):
     VAULT_KEY_REVOKED = "vault_key_revoked"
     VAULT_KEY_EXPIRED = "vault_key_expired"
     ACCOUNT_FROZEN = "account_frozen"
+    RUN_FROZEN = "run_frozen"
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
     VENDOR_ACCOUNT_NOT_ALLOWED = "vendor_account_not_allowed"
     CURRENCY_NOT_ALLOWED = "currency_not_allowed"
@@ -130,6 +131,11 @@ class CapStatus:
     resets_at_ms: int | None
 
     @property
+    def rule(self) -> str:
+        """The name by which a verdict's rule names the cap."""
+        return f"{self.budget}: {self.cap}" if self.budget else self.cap
+
+    @property
     def remaining(self) -> int:
         """What may still be held."""
         return max(0, self.limit - self.settled - self.held)
@@ -155,6 +161,8 @@ class Verdict:
     policy_version: int = 0
     allowed_endpoints: tuple[str, ...] = ()
     vault_key_id: str = ""
+    retry_at_ms: int | None = None
+    """When the same call may succeed at the earliest, if nobody changes anything; None means never."""
     shadow_reason: DenyReason | None = None
     asked: Amount | None = None
     """What the first call with this effect asked for, with a duplicate."""
@@ -193,6 +201,18 @@ class Observation:
     vault_key_id: str
     object_id: str
     amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenRun:
+    """A run in which a vault key may do nothing until an operator lifts it."""
+
+    vault_key_id: str
+    run_id: str
+    frozen_at_ms: int
+    reason: str
+    """Why the same call was refused again and again."""
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.errors import FieldInvalid
 from policy_server.core.policy import (
+    REPEATED_REFUSALS_MAX,
     Cap,
     EffectNaming,
     ParameterRule,
@@ -32,6 +33,7 @@ from policy_server.core.types import (
     AuditKind,
     CapStatus,
     DenyReason,
+    FrozenRun,
     HoldState,
     LocalRefusal,
     Observation,
@@ -166,6 +168,8 @@ def authorize_response(verdict: Verdict) -> policy_service_pb2.AuthorizeResponse
         message.amount.currency_code = verdict.asked.currency
     if verdict.expires_at_ms:
         message.expire_time.FromMilliseconds(verdict.expires_at_ms)
+    if verdict.retry_at_ms is not None:
+        message.retry_time.FromMilliseconds(verdict.retry_at_ms)
     return message
 
 
@@ -264,6 +268,9 @@ def policy(message: policy_pb2.Policy) -> Policy:
         vendor_accounts=tuple(message.vendor_accounts),
         unpriced=tuple(message.unpriced),
         refunds=refunds,
+        repeated_refusals_max=message.repeated_refusals_max
+        if message.HasField("repeated_refusals_max")
+        else REPEATED_REFUSALS_MAX,
     )
 
 
@@ -298,6 +305,17 @@ def account(record: AccountRecord) -> account_service_pb2.Account:
             account_service_pb2.Budget(name=name, caps=[_cap_message(cap) for cap in caps])
             for name, caps in sorted(record.budgets.items())
         ],
+    )
+
+
+def frozen_run(run: FrozenRun) -> account_service_pb2.FrozenRun:
+    """Convert a frozen run."""
+    return account_service_pb2.FrozenRun(
+        vault_key_id=run.vault_key_id,
+        run_id=run.run_id,
+        freeze_time=_timestamp(run.frozen_at_ms),
+        reason=run.reason,
+        endpoint=run.endpoint,
     )
 
 
@@ -437,6 +455,7 @@ def _policy_message(stored: Policy) -> policy_pb2.Policy:
         vendor_accounts=stored.vendor_accounts,
         unpriced=stored.unpriced,
         refunds=f"REFUND_RULE_{stored.refunds.name}",
+        repeated_refusals_max=stored.repeated_refusals_max,
     )
     if stored.expires_at_ms is not None:
         message.expire_time.FromMilliseconds(stored.expires_at_ms)

@@ -15,6 +15,7 @@ from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, St
 from policy_server.core.types import (
     Amount,
     DenyReason,
+    FrozenRun,
     HoldState,
     LocalRefusal,
     Observation,
@@ -29,6 +30,10 @@ from policy_server.store.scripts import Run, run_all, script
 
 REPLAY_WINDOW_MS = 23 * 3_600_000
 """How long the vendor surely remembers an idempotency key; Stripe keeps them 24 h."""
+
+
+REFUSALS_KEPT = 256
+"""How many different refused calls of a run are counted apart; further ones count together."""
 
 
 class RedisLedger:
@@ -120,6 +125,43 @@ class RedisLedger:
             raise reply
         return int(reply)
 
+    async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
+        """Return frozen runs of the account, the latest first."""
+        names = AccountKeys(account)
+        try:
+            # redis-py types its replies for bytes and text at once; here all is text.
+            found: Any = await self._client.zrevrange(
+                names.frozen_runs, offset, offset + limit - 1, withscores=True
+            )
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for run, _ in found:
+                    pipeline.hmget(names.refusals(*_run_parts(run)), ["frozen_for", "frozen_at_endpoint"])
+                whys = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise store_unavailable(error) from None
+        return [
+            FrozenRun(*_run_parts(run), int(frozen_at), reason, endpoint or "")
+            for (run, frozen_at), (reason, endpoint) in zip(found, whys, strict=True)
+            if reason is not None  # else it is forgotten, and no longer frozen
+        ]
+
+    async def unfreeze_run(self, account: str, vault_key_id: str, run_id: str) -> bool:
+        """Let a frozen run go on, and record it; tell whether it was frozen."""
+        names = AccountKeys(account)
+        facts = {
+            "vault_key_id": vault_key_id,
+            "run_id": run_id,
+            "detail": f"let the frozen run {run_id} go on",
+        }
+        run = Run(
+            [names.frozen_runs, names.refusals(vault_key_id, run_id), names.audit, names.sequence],
+            [str(self._now()), _run(vault_key_id, run_id), _facts(facts)],
+        )
+        (reply,) = await run_all(self._client, script("unfreeze"), [run])
+        if isinstance(reply, SpendgateError):
+            raise reply
+        return str(reply) == "done"
+
     def _now(self) -> int:
         return self._clock() if self._clock else 0
 
@@ -158,6 +200,15 @@ class RedisLedger:
             asked["shadow_rule"] = question.shadow_refusal.rule
         if question.call_refusal:
             asked["call_rule"] = question.call_refusal.rule
+        loop = question.loop
+        if loop:
+            asked |= {
+                "repeated_refusals_max": loop.refusals_max,
+                "refusals_kept": REFUSALS_KEPT,
+                "same_call": loop.same_call,
+                "endpoint": call.endpoint,
+                "run": _run(question.vault_key_id, call.run_id),
+            }
         keys = [
             names.key(question.vault_key_id or "none"),
             names.record,
@@ -167,6 +218,7 @@ class RedisLedger:
             names.exposure(question.vault_key_id, call.object_id),
             names.deadlines,
             *(_counter(names, counted, question.vault_key_id, call.run_id) for counted in question.caps),
+            *((names.refusals(question.vault_key_id, call.run_id), names.frozen_runs) if loop else ()),
         ]
         return Run(keys, [to_json(asked), _call_facts(question, authorization_id)])
 
@@ -207,6 +259,15 @@ class RedisLedger:
         return Run([exposure, names.audit, names.sequence], [to_json(seen), _facts(facts)])
 
 
+def _run(vault_key_id: str, run_id: str) -> str:
+    return f"{vault_key_id}:{run_id}"
+
+
+def _run_parts(run: str) -> tuple[str, str]:
+    vault_key_id, _, run_id = run.partition(":")
+    return vault_key_id, run_id
+
+
 def _leaned_on(question: Question) -> dict[str, Any]:
     """Return the other objects whose counts the call may take over or give back, each once."""
     call, restored = question.call, question.restored_object_id
@@ -223,7 +284,7 @@ def _cap(counted: CountedCap) -> dict[str, Any]:
         "limit": str(owned.cap.limit),
         "start_ms": counted.span.start_ms,
         "end_ms": counted.span.end_ms,
-        "rule": f"{owned.budget}: {owned.id}" if owned.budget else owned.id,
+        "rule": owned.rule,
     }
 
 

@@ -2,7 +2,8 @@
 -- is new, every cap has room; then holds in all caps or in none, and records it.
 --
 -- KEYS  1 key record, 2 account record, 3 audit stream, 4 sequence, 5 hold,
---       6 exposure, 7 deadlines, 8... one counter a cap
+--       6 exposure, 7 deadlines, 8... one counter a cap; where the policy bounds
+--       repeated refusals in a run, then the run's refusals and the frozen runs
 -- ARGV  1 the question as JSON, 2 the facts of the call as JSON, for the record
 --
 -- Answers a flat list: status, then
@@ -49,6 +50,34 @@ end
 
 local attempt = tonumber(h.attempt or 0)
 
+-- Where the policy bounds repeated refusals, and the call names a run.
+local refusals, frozen_runs = KEYS[8 + #q.caps], KEYS[9 + #q.caps]
+
+-- Counts one more refusal of the same call in the run. One too many freezes the run.
+local function count_refusal(reason)
+  local same = reason .. ' ' .. q.same_call
+  if redis.call('HLEN', refusals) >= q.refusals_kept and redis.call('HEXISTS', refusals, same) == 0 then
+    same = 'others'
+  end
+  local times = redis.call('HINCRBY', refusals, same, '1')
+  redis.call('PEXPIREAT', refusals, text(now + q.retention_ms))
+  if times < q.repeated_refusals_max then
+    return ''
+  end
+  redis.call('HSET', refusals, 'frozen_for', reason, 'frozen_at_endpoint', q.endpoint)
+  redis.call('ZREMRANGEBYSCORE', frozen_runs, '-inf', text(now - q.retention_ms))
+  redis.call('ZADD', frozen_runs, text(now), q.run)
+  return 'froze the run: this call was refused ' .. text(times) .. ' times in it'
+end
+
+-- Why the run is frozen, if it is.
+local function frozen_for()
+  local since = frozen_runs and redis.call('ZSCORE', frozen_runs, q.run)
+  if since and tonumber(since) > now - q.retention_ms then
+    return redis.call('HGET', refusals, 'frozen_for') or ''
+  end
+end
+
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
     'decided', allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
@@ -67,13 +96,22 @@ end
 
 local function decided(allowed, reason, rule, duplicate, replay, object, deadline)
   if not q.validate_only then
+    local refused = reason or q.shadow_reason
+    local detail = refusals and refused and refused ~= 'run_frozen' and count_refusal(refused) or ''
     record(stream, sequence, now, 'decision', call, {
       'decision', allowed and 'allow' or 'deny', 'reason', reason or q.shadow_reason or '',
       'rule', rule or q.shadow_rule or '', 'duplicate', duplicate and '1' or '',
-      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '',
+      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '', 'detail', detail,
     })
   end
   return answer(allowed, reason, rule, duplicate, replay, object, deadline)
+end
+
+local frozen = frozen_for()
+if frozen and q.shadow then
+  q.shadow_reason, q.shadow_rule = 'run_frozen', frozen
+elseif frozen then
+  return decided(false, 'run_frozen', frozen)
 end
 
 if q.reason then

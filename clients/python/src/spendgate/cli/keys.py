@@ -34,6 +34,7 @@ def create_key(
     shadow: options.Shadow = False,
     effects: options.EffectsOption = None,
     refunds: options.RefundsOption = None,
+    repeated_refusals: options.RepeatedRefusals = None,
     expires: options.Expires = None,
     expires_in: options.ExpiresIn = None,
     policy_file: options.PolicyFile = None,
@@ -59,6 +60,7 @@ def create_key(
         shadow=shadow,
         effects=effects,
         refunds=refunds,
+        repeated_refusals=repeated_refusals,
         expires=expires,
         expires_in=expires_in,
         policy_file=policy_file,
@@ -134,6 +136,7 @@ def update_key(
     shadow: options.Shadow = False,
     effects: options.EffectsOption = None,
     refunds: options.RefundsOption = None,
+    repeated_refusals: options.RepeatedRefusals = None,
     expires: options.Expires = None,
     expires_in: options.ExpiresIn = None,
     policy_file: options.PolicyFile = None,
@@ -164,6 +167,7 @@ def update_key(
         shadow=shadow,
         effects=effects,
         refunds=refunds,
+        repeated_refusals=repeated_refusals,
         expires=expires,
         expires_in=expires_in,
         policy_file=policy_file,
@@ -228,12 +232,18 @@ def _print_key(key: pb.VaultKey) -> None:
             ("mode", output.enum_text(policy_pb2.PolicyMode, policy.mode, "POLICY_MODE_")),
             ("effects", output.enum_text(policy_pb2.EffectNaming, policy.effects, "EFFECT_NAMING_")),
             ("refunds", output.enum_text(policy_pb2.RefundRule, policy.refunds, "REFUND_RULE_")),
+            ("repeated refusals", _repeated_refusals(policy)),
         )
     )
 
 
 def _state(key: pb.VaultKey) -> str:
     return output.enum_text(pb.VaultKeyState, key.state, "VAULT_KEY_STATE_")
+
+
+def _repeated_refusals(policy: policy_pb2.Policy) -> str:
+    most = policy.repeated_refusals_max
+    return f"{most} of one call freeze a run" if most else "freeze no run"
 
 
 def _no_caps(policy: policy_pb2.Policy) -> str:

@@ -18,6 +18,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_HOLD_CLOSED: _ClassVar[ErrorReason]
     ERROR_REASON_BUDGET_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_VAULT_KEY_REVOKED: _ClassVar[ErrorReason]
+    ERROR_REASON_RUN_NOT_FROZEN: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_FIELD_INVALID: ErrorReason
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason
@@ -30,3 +31,4 @@ ERROR_REASON_HOLD_NOT_FOUND: ErrorReason
 ERROR_REASON_HOLD_CLOSED: ErrorReason
 ERROR_REASON_BUDGET_NOT_FOUND: ErrorReason
 ERROR_REASON_VAULT_KEY_REVOKED: ErrorReason
+ERROR_REASON_RUN_NOT_FROZEN: ErrorReason

@@ -60,7 +60,7 @@ REFUND_RULE_OWN_CAP: RefundRule
 REFUND_RULE_RESTORE: RefundRule
 
 class Policy(_message.Message):
-    __slots__ = ("allow", "caps", "currencies", "parameter_rules", "mode", "effects", "expire_time", "budgets", "unpriced", "vendor_accounts", "refunds")
+    __slots__ = ("allow", "caps", "currencies", "parameter_rules", "mode", "effects", "expire_time", "budgets", "unpriced", "vendor_accounts", "refunds", "repeated_refusals_max")
     ALLOW_FIELD_NUMBER: _ClassVar[int]
     CAPS_FIELD_NUMBER: _ClassVar[int]
     CURRENCIES_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class Policy(_message.Message):
     UNPRICED_FIELD_NUMBER: _ClassVar[int]
     VENDOR_ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
     REFUNDS_FIELD_NUMBER: _ClassVar[int]
+    REPEATED_REFUSALS_MAX_FIELD_NUMBER: _ClassVar[int]
     allow: _containers.RepeatedScalarFieldContainer[str]
     caps: _containers.RepeatedCompositeFieldContainer[Cap]
     currencies: _containers.RepeatedScalarFieldContainer[str]
@@ -83,7 +84,8 @@ class Policy(_message.Message):
     unpriced: _containers.RepeatedScalarFieldContainer[str]
     vendor_accounts: _containers.RepeatedScalarFieldContainer[str]
     refunds: RefundRule
-    def __init__(self, allow: _Optional[_Iterable[str]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., currencies: _Optional[_Iterable[str]] = ..., parameter_rules: _Optional[_Iterable[_Union[ParameterRule, _Mapping]]] = ..., mode: _Optional[_Union[PolicyMode, str]] = ..., effects: _Optional[_Union[EffectNaming, str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., budgets: _Optional[_Iterable[str]] = ..., unpriced: _Optional[_Iterable[str]] = ..., vendor_accounts: _Optional[_Iterable[str]] = ..., refunds: _Optional[_Union[RefundRule, str]] = ...) -> None: ...
+    repeated_refusals_max: int
+    def __init__(self, allow: _Optional[_Iterable[str]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., currencies: _Optional[_Iterable[str]] = ..., parameter_rules: _Optional[_Iterable[_Union[ParameterRule, _Mapping]]] = ..., mode: _Optional[_Union[PolicyMode, str]] = ..., effects: _Optional[_Union[EffectNaming, str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., budgets: _Optional[_Iterable[str]] = ..., unpriced: _Optional[_Iterable[str]] = ..., vendor_accounts: _Optional[_Iterable[str]] = ..., refunds: _Optional[_Union[RefundRule, str]] = ..., repeated_refusals_max: _Optional[int] = ...) -> None: ...
 
 class Cap(_message.Message):
     __slots__ = ("amount", "calls", "window", "time_zone", "endpoints")
