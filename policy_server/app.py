@@ -19,6 +19,7 @@ from policy_server.core.authorizer import Authorizer
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.settler import Settler
+from policy_server.listener import CALLS_MAX, CertificateUnusable, limits, listen
 from policy_server.rpc.account_service import AccountServicer
 from policy_server.rpc.audit_service import AuditServicer
 from policy_server.rpc.interceptors import Guard
@@ -26,9 +27,10 @@ from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
 from policy_server.store.audit import RedisAuditTrail
-from policy_server.store.connection import check_durable, connect, connect_watcher
+from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
 from policy_server.store.ledger import RedisLedger
 from policy_server.store.registry import RedisRegistry
+from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe, read_authorities
 from spendgate.v1 import (
     account_service_pb2,
     account_service_pb2_grpc,
@@ -44,7 +46,6 @@ log = logging.getLogger(__name__)
 
 _EXPIRE_EVERY_S = 1.0
 _CHECK_STORE_EVERY_S = 1.0
-_MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 
 _SERVICES = (
     policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
@@ -52,10 +53,6 @@ _SERVICES = (
     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
 )
-
-
-class PortInUse(SpendgateError):
-    """Another process listens on the port."""
 
 
 def now_ms() -> int:
@@ -69,8 +66,9 @@ class PolicyServer:
     def __init__(self, settings: PolicyServerSettings) -> None:
         self._settings = settings
         url = settings.redis_url.get_secret_value()
-        self._redis = connect(url)
-        self._watcher = connect_watcher(url)
+        trust = _store_trust(settings)
+        self._redis = connect(url, trust)
+        self._watcher = connect_watcher(url, trust)
         retention_ms = settings.retention_days * 86_400_000
         ledger = RedisLedger(self._redis, retention_ms=retention_ms)
         registry = RedisRegistry(self._redis)
@@ -93,8 +91,10 @@ class PolicyServer:
         wrong = await check_durable(self._redis, allow_volatile=settings.allow_volatile)
         for problem in wrong:
             log.warning("the count may be lost: Redis has %s", problem)
+        if settings.allow_plaintext:
+            log.warning(PLAINTEXT_ALLOWED)
         server = self._server()
-        port = self._listen(server)
+        port = listen(server, settings)
         await server.start()
         await self._set_serving(True)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
@@ -124,11 +124,8 @@ class PolicyServer:
                     or tokens.read_or_make(data_dir / "sidecar.token"),
                 ),
             ],
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.http2.bdp_probe", 0),
-                ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-            ],
+            options=limits(self._settings),
+            maximum_concurrent_rpcs=CALLS_MAX,
         )
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._policy, server)
         vault_key_service_pb2_grpc.add_VaultKeyServiceServicer_to_server(
@@ -143,19 +140,6 @@ class PolicyServer:
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
         return server
-
-    def _listen(self, server: grpc.aio.Server) -> int:
-        address = f"{self._settings.policy_host}:{self._settings.policy_port}"
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise PortInUse(
-                f"can't listen on {address}: another process does, or the address is not this machine's. "
-                "Stop that process, or choose another port with --policy-port (SPENDGATE_POLICY_PORT)."
-            )
-        return port
 
     async def _expire_holds(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -184,6 +168,17 @@ class PolicyServer:
         )
         for service in ("", *_SERVICES):
             await self._health.set(service, status)
+
+
+def _store_trust(settings: PolicyServerSettings) -> StoreTrust:
+    try:
+        if settings.redis_ca is not None:
+            read_authorities(settings.redis_ca)
+        if settings.redis_cert is not None and settings.redis_key is not None:
+            PemFiles(settings.redis_cert, settings.redis_key).read()
+    except TransportUnsafe as error:
+        raise CertificateUnusable(str(error)) from None
+    return StoreTrust(settings.redis_ca, settings.redis_cert, settings.redis_key)
 
 
 async def _answers(client: redis.asyncio.Redis) -> bool:

@@ -13,6 +13,7 @@ from pydantic_settings import CliApp
 
 from sidecar.app import CannotStart, Sidecar
 from sidecar.settings import SidecarSettings
+from spendgate.process_memory import keep_private
 
 
 class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_kebab_case=True):
@@ -29,6 +30,7 @@ async def _serve(settings: SidecarSettings) -> None:
 
 def main() -> None:
     """Run the sidecar."""
+    keep_private()
     try:
         settings = CliApp.run(SidecarOptions)
         logging.basicConfig(

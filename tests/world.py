@@ -64,13 +64,18 @@ def calls(limit: int, window: Window, **more: Any) -> Cap:
 class Server:
     """One policy server's core; several share one Redis, as processes do."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, skew_ms: int = 0) -> None:
+        """``skew_ms`` is how far the server's own clock is ahead of the store's."""
         clock = world.now
-        self.ledger = RedisLedger(world.redis, retention_ms=RETENTION_MS, clock=clock)
+        self.ledger = RedisLedger(world.redis, retention_ms=world.retention_ms, clock=clock)
         self.registry = RedisRegistry(world.redis, clock=clock)
         self.directory = Directory(self.registry)
         self.authorizer = Authorizer(
-            self.ledger, self.registry, self.directory, clock, hold_ttl_ms=HOLD_TTL_MS
+            self.ledger,
+            self.registry,
+            self.directory,
+            lambda: clock() + skew_ms,
+            hold_ttl_ms=HOLD_TTL_MS,
         )
         self.settler = Settler(self.ledger, self.registry, self.directory)
         self.administration = Administration(self.registry, self.ledger, clock)
@@ -86,8 +91,9 @@ class Server:
 class World:
     """A server, its Redis, its clock, and short ways to ask and to look."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, retention_ms: int = RETENTION_MS) -> None:
         self.now_ms = NOON
+        self.retention_ms = retention_ms
         # Any: redis-py types its replies for bytes and text at once; here all is text.
         # No time limit: a busy machine is not a Redis that is away.
         self.redis: Any = connect_watcher(url)
@@ -103,9 +109,9 @@ class World:
         """The time in this world."""
         return self.now_ms
 
-    def second_server(self) -> Server:
-        """Another server on the same Redis, with its own memory of keys."""
-        return Server(self)
+    def second_server(self, *, skew_ms: int = 0) -> Server:
+        """Another server on the same Redis, with its own memory of keys and a clock that may be wrong."""
+        return Server(self, skew_ms=skew_ms)
 
     async def key(
         self, *caps: Cap, allow: Sequence[str] = ("* /v1/*",), account: str = "", **more: Any

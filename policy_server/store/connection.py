@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -32,7 +36,30 @@ class VolatileStore(SpendgateError):
     """Redis is set up so that it would lose or evict counters."""
 
 
-def connect(url: str) -> redis.asyncio.Redis:
+@dataclass(frozen=True, slots=True)
+class StoreTrust:
+    """How a rediss:// server is told from another, and what it is shown."""
+
+    ca: Path | None = None
+    """Whose certificates are trusted; None trusts the system's CAs."""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def options(self, url: str) -> dict[str, Any]:
+        """Return what redis-py is told of it; nothing where the URL asks for no TLS."""
+        if not url.startswith("rediss:"):
+            return {}
+        given = {"ssl_ca_certs": self.ca, "ssl_certfile": self.certificate, "ssl_keyfile": self.key}
+        return {"ssl_min_version": ssl.TLSVersion.TLSv1_2} | {
+            name: str(path) for name, path in given.items() if path is not None
+        }
+
+
+SYSTEM_TRUST = StoreTrust()
+"""Trusts the system's CAs, and shows nothing."""
+
+
+def connect(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
     """Return a client for ``url`` (redis://, rediss:// or unix://); it connects when used.
 
     It never repeats a command by itself: a lost reply is answered by the
@@ -41,6 +68,7 @@ def connect(url: str) -> redis.asyncio.Redis:
     try:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
+            **trust.options(url),
             max_connections=_CONNECTIONS_MAX,
             timeout=STORE_TIMEOUT_S,
             socket_timeout=STORE_TIMEOUT_S,
@@ -91,10 +119,11 @@ async def check_durable(client: redis.asyncio.Redis, *, allow_volatile: bool) ->
     return wrong
 
 
-def connect_watcher(url: str) -> redis.asyncio.Redis:
+def connect_watcher(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
     """Return a client whose commands may block, for streams that are watched."""
     return redis.asyncio.Redis.from_url(
         url,
+        **trust.options(url),
         socket_timeout=None,
         socket_connect_timeout=STORE_TIMEOUT_S,
         decode_responses=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ class Script:
 def script(name: str) -> Script:
     """Return the script ``scripts/<name>.lua``."""
     folder = files("policy_server.store") / "scripts"
-    source = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    body = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    # Redis sends many short texts in one go, but each list by itself, and each wakes the reader.
+    source = f"local function run()\n{body}\nend\nreturn cjson.encode(run())\n"
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -92,6 +95,6 @@ async def _send(client: redis.asyncio.Redis, which: Script, runs: Sequence[Run])
 
 async def _reply(connection: redis.asyncio.Connection) -> Any:
     try:
-        return await connection.read_response(timeout=math.inf)
+        return json.loads(await connection.read_response(timeout=math.inf))
     except ResponseError as error:
         return error

@@ -147,7 +147,7 @@ def _sidecar(settings: UpSettings, simulator_url: str | None) -> Program:
         title="the sidecar",
         module="sidecar",
         environment=settings.sidecar_environment(simulator_url),
-        problem=lambda: probes.http_problem(f"{settings.sidecar_url}/readyz"),
+        problem=lambda: probes.sidecar_problem(settings, "/readyz"),
     )
 
 
