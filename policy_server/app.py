@@ -18,6 +18,7 @@ from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
+from policy_server.core.explainer import Explainer
 from policy_server.core.settler import Settler
 from policy_server.listener import CALLS_MAX, CertificateUnusable, limits, listen
 from policy_server.rpc.account_service import AccountServicer
@@ -78,6 +79,7 @@ class PolicyServer:
             Authorizer(ledger, registry, directory, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000),
             self._settler,
         )
+        self._explainer = Explainer(ledger, registry, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000)
         self._administration = Administration(registry, ledger, now_ms)
         self._trail = RedisAuditTrail(self._redis, self._watcher)
         self._health = health.aio.HealthServicer()
@@ -129,7 +131,7 @@ class PolicyServer:
         )
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._policy, server)
         vault_key_service_pb2_grpc.add_VaultKeyServiceServicer_to_server(
-            VaultKeyServicer(self._administration), server
+            VaultKeyServicer(self._administration, self._explainer), server
         )
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
             AccountServicer(self._administration), server

@@ -432,10 +432,14 @@ def test_the_order_in_which_an_effect_is_named(more: Any, by_parameters: bool, n
     assert _named(call, by_parameters=by_parameters) == name
 
 
-def test_an_effect_needs_a_name() -> None:
-    """Without run and idempotency key a repeat could not be recognised, so nothing is decided."""
-    with pytest.raises(FieldInvalid, match="repeat"):
-        _named(SpendCall("", CHARGES, Amount(5, "USD"), step="s"))
+async def test_an_effect_needs_a_name(world: World) -> None:
+    """Without run and idempotency key a repeat could not be recognised, so nothing is decided, whoever asks."""
+    working, ended = await world.key(usd(100)), await world.key(usd(100))
+    await world.server.administration.revoke_key(key_id(ended))
+    for key in (working, ended, f"vk_{'a' * 12}_{'a' * 32}"):
+        with pytest.raises(FieldInvalid, match="repeat"):
+            await world.ask(key, 5, "", step="s")
+    assert not await world.events(kind="decision")
 
 
 _TEXT = st.text(st.sampled_from("ab:~ /é€\U0001f600"), max_size=40)

@@ -693,3 +693,21 @@ def test_a_frozen_run_is_shown_and_lifted(spendgate: Operator, policy_server: Pr
         1,
         f"spendgate: the run 'run-1' is not frozen for the vault key {key_id}\n",
     )
+
+
+def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
+    """Nothing is counted by asking."""
+    spendgate("keys", "create", "asked", *SHOP)
+    call = ("explain", "asked", "POST /v1/charges", "--run", "run-1", "--parameter", "customer=cus_1")
+    told = spendgate(*call, "--amount", "usd 19.00")
+    assert told.code == 0
+    assert told.out.startswith("It would be allowed.")
+    refused = spendgate(*call, "--amount", "usd 1000000.00", "--json").json
+    assert refused["answer"]["denyReason"] == "DENY_REASON_CAP_EXCEEDED"
+    broken = [rule["rule"] for rule in refused["rules"] if rule["verdict"] == "RULE_VERDICT_BROKEN"]
+    assert broken == [refused["answer"]["rule"]]
+    assert spendgate(*call, "--amount", "usd 1000000.00").out.startswith("It would be refused: 100000000 (in")
+    for wrong in (("--amount", "19 usd"), ("--parameter", "customer")):
+        assert spendgate(*call[:3], *wrong).code == 2
+    usage = spendgate("usage", "asked", "--json").json["caps"]
+    assert {cap["settled"] for cap in usage} | {cap["held"] for cap in usage} == {"0"}

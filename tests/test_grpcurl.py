@@ -137,3 +137,19 @@ def test_a_run_that_asks_again_and_again_is_frozen_and_let_go_on(stack: Stack) -
     run = {"vault_key_id": key_id, "run_id": "run-1"}
     assert call(stack, "admin", "AccountService/UnfreezeRun", run) == {}
     assert call(stack, "sidecar", "PolicyService/Authorize", allowed)["decision"] == "DECISION_ALLOW"
+
+
+def test_a_call_is_explained_without_its_secret(stack: Stack) -> None:
+    """By the key's id; the rule that decides is among those that are shown."""
+    _, key_id = billing_key(stack, "explained")
+    asked = {
+        "vault_key_id": key_id,
+        "call": {
+            "endpoint": "POST /v1/charges",
+            "amount": {"minor_units": 10001, "currency_code": "USD"},
+            "run_id": "run-1",
+        },
+    }
+    told = call(stack, "admin", "VaultKeyService/ExplainAuthorization", asked)
+    assert told["answer"]["decision"] == "DECISION_DENY"
+    assert [rule["rule"] for rule in told["rules"] if rule["verdict"] == "RULE_VERDICT_BROKEN"] == ["usd/day"]

@@ -11,6 +11,7 @@ from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
+from policy_server.core.explainer import Explainer
 from policy_server.core.policy import Cap, Policy
 from policy_server.core.settler import Settler
 from policy_server.core.types import (
@@ -77,6 +78,7 @@ class Server:
             lambda: clock() + skew_ms,
             hold_ttl_ms=HOLD_TTL_MS,
         )
+        self.explainer = Explainer(self.ledger, self.registry, clock, hold_ttl_ms=HOLD_TTL_MS)
         self.settler = Settler(self.ledger, self.registry, self.directory)
         self.administration = Administration(self.registry, self.ledger, clock)
 

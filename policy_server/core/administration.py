@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from policy_server.core import vault_key
-from policy_server.core.authorizer import DEFAULT_ACCOUNT, Now, cap_status
+from policy_server.core.authorizer import DEFAULT_ACCOUNT, Now
 from policy_server.core.errors import (
     BudgetNotFound,
     FieldInvalid,
@@ -15,6 +15,7 @@ from policy_server.core.errors import (
     VaultKeyNotFound,
     VersionConflict,
 )
+from policy_server.core.judging import cap_status
 from policy_server.core.policy import Cap, Policy, PolicyView, check_caps, check_name
 from policy_server.core.ports import AccountRecord, CountedCap, KeyRecord, Ledger, Registry
 from policy_server.core.types import CapStatus, FrozenRun, VaultKeyState

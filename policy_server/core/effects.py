@@ -52,12 +52,10 @@ def name_effect(call: SpendCall, vault_key_id: str, *, by_parameters: bool) -> E
 
     In this order: the idempotency key; run and step; run and endpoint for calls
     that move money, unless ``by_parameters``; run, endpoint and fingerprint.
-    Raises `FieldInvalid` when there is nothing to name it by.
+    It names itself so, or by its run.
     """
     if call.idempotency_key:
         kind, name = "key", call.idempotency_key
-    elif not call.run_id:
-        raise FieldInvalid("run_id", "or idempotency_key must be given, so that a repeat can be recognised")
     elif call.step:
         kind, name = "step", f"{call.run_id}:{call.step}"
     elif call.spends and not by_parameters:

@@ -332,6 +332,10 @@ class PolicyView:
             )
         return known
 
+    def permitting(self, endpoint: str) -> str:
+        """Return the first entry of ``allow`` that permits ``endpoint``; empty when none does."""
+        return next((pattern.text for pattern in self._allow if pattern.matches(endpoint)), "")
+
     def allows_currency(self, currency: str, caps: Iterable[OwnedCap]) -> bool:
         """Tell whether money of ``currency`` may move under ``caps``, one of which must count it."""
         return self._wants(currency) and any(one.cap.currency == currency for one in caps)

@@ -131,6 +131,8 @@ class Answer:
     shadow_reason: DenyReason | None
     asked: Amount | None
     """What the first call asked for, with a duplicate."""
+    needed: int | None
+    """What caps on money must have room for; None when the call was decided before any cap."""
     counts: tuple[tuple[int, int], ...]
     """Settled and held of each cap of the question."""
 

@@ -168,6 +168,38 @@ class Verdict:
     """What the first call with this effect asked for, with a duplicate."""
 
 
+class RuleVerdict(StrEnum):
+    """What came of looking at one rule."""
+
+    PASSED = "passed"
+    BROKEN = "broken"
+    NOT_REACHED = "not_reached"
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedRule:
+    """One rule for a call, and what came of looking at it."""
+
+    reason: DenyReason
+    """What a call is refused with that breaks it."""
+    rule: str
+    """A cap, a parameter, an endpoint pattern; empty when the reason says it all."""
+    verdict: RuleVerdict
+    cap: CapStatus | None = None
+    """How full the cap is, without this call."""
+    needed: int = 0
+    """What the call counts in the cap, in minor units or calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would be answered to a call, and why."""
+
+    verdict: Verdict
+    rules: tuple[ExaminedRule, ...]
+    """In the order in which they are looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What the caller reports about one authorized call."""

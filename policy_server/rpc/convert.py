@@ -33,6 +33,8 @@ from policy_server.core.types import (
     AuditKind,
     CapStatus,
     DenyReason,
+    ExaminedRule,
+    Explanation,
     FrozenRun,
     HoldState,
     LocalRefusal,
@@ -90,9 +92,9 @@ _KINDS = {audit_service_pb2.AuditEventKind.Value(f"AUDIT_EVENT_KIND_{kind.name}"
 T = TypeVar("T")
 
 
-def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
-    """Check and convert a request of Authorize."""
-    if not message.vault_key:
+def spend_call(message: policy_service_pb2.AuthorizeRequest, *, by_key_id: bool = False) -> SpendCall:
+    """Check and convert a request of Authorize; it may lack the vault key when its id is given beside it."""
+    if not message.vault_key and not by_key_id:
         raise FieldInvalid("vault_key", "must be given")
     endpoint = message.endpoint
     if len(endpoint) > 256 or not _ENDPOINT.fullmatch(endpoint):
@@ -170,6 +172,26 @@ def authorize_response(verdict: Verdict) -> policy_service_pb2.AuthorizeResponse
         message.expire_time.FromMilliseconds(verdict.expires_at_ms)
     if verdict.retry_at_ms is not None:
         message.retry_time.FromMilliseconds(verdict.retry_at_ms)
+    return message
+
+
+def explanation(explained: Explanation) -> vault_key_service_pb2.ExplainAuthorizationResponse:
+    """Convert what would be answered, and why."""
+    return vault_key_service_pb2.ExplainAuthorizationResponse(
+        answer=authorize_response(explained.verdict), rules=[_examined(one) for one in explained.rules]
+    )
+
+
+def _examined(one: ExaminedRule) -> vault_key_service_pb2.ExaminedRule:
+    message = vault_key_service_pb2.ExaminedRule(
+        reason=_DENY_REASONS[one.reason],
+        rule=one.rule,
+        verdict=f"RULE_VERDICT_{one.verdict.name}",
+        needed=one.needed,
+    )
+    if one.cap is not None:
+        message.cap.CopyFrom(cap_status(one.cap))
+        message.remaining_after = max(0, one.cap.remaining - one.needed)
     return message
 
 

@@ -324,9 +324,9 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         return Stale()
     if status == "out_of_span":
         return OutOfSpan(int(reply[1]))
-    numbers = [int(number) for number in reply[12:]]
+    numbers = [int(number) for number in reply[13:]]
     _, allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = reply[:10]
-    asked, currency = reply[10:12]
+    asked, currency, needed = reply[10:13]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -338,6 +338,7 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         expires_at_ms=int(deadline),
         shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
         asked=Amount(int(asked), currency) if asked else None,
+        needed=int(needed) if needed else None,
         counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
     )
 

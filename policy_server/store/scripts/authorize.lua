@@ -9,7 +9,7 @@
 -- Answers a flat list: status, then
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
 --            deadline, shadow reason, amount and currency that the first call asked
---            for, settled and held of each cap
+--            for, what caps on money must have room for, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
 local q, call = cjson.decode(ARGV[1]), ARGV[2]
@@ -78,10 +78,12 @@ local function frozen_for()
   end
 end
 
+local needed -- what caps on money must have room for, once that is known
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
     'decided', allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
     replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
+    needed and text(needed) or '',
   }
   if duplicate then
     local first = cjson.decode(h.call)
@@ -191,6 +193,7 @@ if q.restored and q.restored ~= '' then
   amount = math.max(0, amount - lean_on(q.restored, q.currency == '' and math.huge or amount, true))
 end
 
+needed = amount
 for i, cap in ipairs(q.caps) do
   local need = cap.currency ~= '' and not q.unpriced_in and amount or 1
   if need > 0 and need > tonumber(cap.limit) - counts[i][1] - counts[i][2]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spendgate.cli import account, audit, budgets, doctor, keys, runs, servers, up, usage
+from spendgate.cli import account, audit, budgets, doctor, explain, keys, runs, servers, up, usage
 from spendgate.cli.failure import CommandFailed
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("sidecar", rich_help_panel=_RUN, **servers.PASS_THROUGH)(servers.sid
 
 _OPERATE = "Operate Spendgate"
 app.add_typer(keys.app, name="keys", rich_help_panel=_OPERATE)
+app.command("explain", rich_help_panel=_OPERATE)(explain.explain_call)
 app.command("usage", rich_help_panel=_OPERATE)(usage.show_usage)
 app.add_typer(audit.app, name="audit", rich_help_panel=_OPERATE)
 app.add_typer(runs.app, name="runs", rich_help_panel=_OPERATE)

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from spendgate.v1 import policy_pb2 as _policy_pb2
+from spendgate.v1 import policy_service_pb2 as _policy_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -11,12 +12,23 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class RuleVerdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RULE_VERDICT_UNSPECIFIED: _ClassVar[RuleVerdict]
+    RULE_VERDICT_PASSED: _ClassVar[RuleVerdict]
+    RULE_VERDICT_BROKEN: _ClassVar[RuleVerdict]
+    RULE_VERDICT_NOT_REACHED: _ClassVar[RuleVerdict]
+
 class VaultKeyState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VAULT_KEY_STATE_UNSPECIFIED: _ClassVar[VaultKeyState]
     VAULT_KEY_STATE_ACTIVE: _ClassVar[VaultKeyState]
     VAULT_KEY_STATE_REVOKED: _ClassVar[VaultKeyState]
     VAULT_KEY_STATE_EXPIRED: _ClassVar[VaultKeyState]
+RULE_VERDICT_UNSPECIFIED: RuleVerdict
+RULE_VERDICT_PASSED: RuleVerdict
+RULE_VERDICT_BROKEN: RuleVerdict
+RULE_VERDICT_NOT_REACHED: RuleVerdict
 VAULT_KEY_STATE_UNSPECIFIED: VaultKeyState
 VAULT_KEY_STATE_ACTIVE: VaultKeyState
 VAULT_KEY_STATE_REVOKED: VaultKeyState
@@ -133,3 +145,35 @@ class GetVaultKeyUsageResponse(_message.Message):
     vault_key: VaultKey
     caps: _containers.RepeatedCompositeFieldContainer[_policy_pb2.CapStatus]
     def __init__(self, vault_key: _Optional[_Union[VaultKey, _Mapping]] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ...) -> None: ...
+
+class ExplainAuthorizationRequest(_message.Message):
+    __slots__ = ("call", "vault_key_id")
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    call: _policy_service_pb2.AuthorizeRequest
+    vault_key_id: str
+    def __init__(self, call: _Optional[_Union[_policy_service_pb2.AuthorizeRequest, _Mapping]] = ..., vault_key_id: _Optional[str] = ...) -> None: ...
+
+class ExplainAuthorizationResponse(_message.Message):
+    __slots__ = ("answer", "rules")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    answer: _policy_service_pb2.AuthorizeResponse
+    rules: _containers.RepeatedCompositeFieldContainer[ExaminedRule]
+    def __init__(self, answer: _Optional[_Union[_policy_service_pb2.AuthorizeResponse, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[ExaminedRule, _Mapping]]] = ...) -> None: ...
+
+class ExaminedRule(_message.Message):
+    __slots__ = ("reason", "rule", "verdict", "cap", "needed", "remaining_after")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    CAP_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_AFTER_FIELD_NUMBER: _ClassVar[int]
+    reason: _policy_service_pb2.DenyReason
+    rule: str
+    verdict: RuleVerdict
+    cap: _policy_pb2.CapStatus
+    needed: int
+    remaining_after: int
+    def __init__(self, reason: _Optional[_Union[_policy_service_pb2.DenyReason, str]] = ..., rule: _Optional[str] = ..., verdict: _Optional[_Union[RuleVerdict, str]] = ..., cap: _Optional[_Union[_policy_pb2.CapStatus, _Mapping]] = ..., needed: _Optional[int] = ..., remaining_after: _Optional[int] = ...) -> None: ...

@@ -66,6 +66,11 @@ class VaultKeyServiceStub(object):
                 request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageResponse.FromString,
                 _registered_method=True)
+        self.ExplainAuthorization = channel.unary_unary(
+                '/spendgate.v1.VaultKeyService/ExplainAuthorization',
+                request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationResponse.FromString,
+                _registered_method=True)
 
 
 class VaultKeyServiceServicer(object):
@@ -116,6 +121,15 @@ class VaultKeyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainAuthorization(self, request, context):
+        """Says what Authorize would answer to a call, and what came of every rule
+        that it looks at, in order. Counts, holds and records nothing, and reads
+        every record anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VaultKeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -148,6 +162,11 @@ def add_VaultKeyServiceServicer_to_server(servicer, server):
                     servicer.GetVaultKeyUsage,
                     request_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageResponse.SerializeToString,
+            ),
+            'ExplainAuthorization': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainAuthorization,
+                    request_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -314,6 +333,33 @@ class VaultKeyService(object):
             '/spendgate.v1.VaultKeyService/GetVaultKeyUsage',
             spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageRequest.SerializeToString,
             spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainAuthorization(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.VaultKeyService/ExplainAuthorization',
+            spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationRequest.SerializeToString,
+            spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationResponse.FromString,
             options,
             channel_credentials,
             insecure,
