@@ -433,7 +433,7 @@ def test_the_order_in_which_an_effect_is_named(more: Any, by_parameters: bool, n
 
 
 async def test_an_effect_needs_a_name(world: World) -> None:
-    """Without run and idempotency key a repeat could not be recognised, so nothing is decided, whoever asks."""
+    """Without run and idempotency key a repeat could not be recognised, so nothing is decided."""
     working, ended = await world.key(usd(100)), await world.key(usd(100))
     await world.server.administration.revoke_key(key_id(ended))
     for key in (working, ended, f"vk_{'a' * 12}_{'a' * 32}"):
