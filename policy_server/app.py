@@ -20,6 +20,7 @@ from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.explainer import Explainer
 from policy_server.core.settler import Settler
+from policy_server.core.strangers import Strangers
 from policy_server.listener import CALLS_MAX, CertificateUnusable, limits, listen
 from policy_server.rpc.account_service import AccountServicer
 from policy_server.rpc.audit_service import AuditServicer
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 _EXPIRE_EVERY_S = 1.0
 _CHECK_STORE_EVERY_S = 1.0
+_RECORD_STRANGERS_EVERY_S = 60.0
 
 _SERVICES = (
     policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
@@ -74,12 +76,15 @@ class PolicyServer:
         ledger = RedisLedger(self._redis, retention_ms=retention_ms)
         registry = RedisRegistry(self._redis)
         directory = Directory(registry)
-        self._settler = Settler(ledger, registry, directory)
-        self._policy = PolicyServicer(
-            Authorizer(ledger, registry, directory, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000),
-            self._settler,
+        strangers = Strangers(now_ms)
+        self._settler = Settler(ledger, registry, directory, strangers)
+        authorizer = Authorizer(
+            *(ledger, registry, directory, now_ms),
+            strangers=strangers,
+            hold_ttl_ms=settings.hold_ttl_s * 1000,
         )
         self._explainer = Explainer(ledger, registry, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000)
+        self._policy = PolicyServicer(authorizer, self._settler)
         self._administration = Administration(registry, ledger, now_ms)
         self._trail = RedisAuditTrail(self._redis, self._watcher)
         self._health = health.aio.HealthServicer()
@@ -100,7 +105,10 @@ class PolicyServer:
         await server.start()
         await self._set_serving(True)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
-        tasks = [asyncio.create_task(self._expire_holds(stop)), asyncio.create_task(self._watch_store(stop))]
+        tasks = [
+            asyncio.create_task(work(stop))
+            for work in (self._expire_holds, self._watch_store, self._record_strangers)
+        ]
         try:
             await stop.wait()
         finally:
@@ -113,6 +121,7 @@ class PolicyServer:
             await self._health.enter_graceful_shutdown()
             self._policy.end_streams()
             await server.stop(settings.drain_s)
+            await self._record_counted()
             await self._redis.aclose()
             await self._watcher.aclose()
 
@@ -153,6 +162,17 @@ class PolicyServer:
                 continue
             if marked:
                 log.warning("%s holds passed their deadline and are unknown now; they keep counting", marked)
+
+    async def _record_strangers(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await asyncio.sleep(_RECORD_STRANGERS_EVERY_S)
+            await self._record_counted()
+
+    async def _record_counted(self) -> None:
+        try:
+            await self._settler.record_counted_strangers()
+        except SpendgateError as error:
+            log.warning("how many strangers were refused can't be recorded now: %s", error.message)
 
     async def _watch_store(self, stop: asyncio.Event) -> None:
         serving = True

@@ -93,6 +93,10 @@ class Gate:
 
     async def _handle(self, request: Request) -> Answer:
         vault_key = presented_key(request, self._vendor)
+        if masked(request.path) != request.path:
+            raise refusals.malformed(
+                "", "The path has a secret key in it; give the key in Authorization only."
+            )
         call = self._vendor.read(request)
         run_id, step = _run_of(request, call)
         call, verdict = await self._decide(call, vault_key, run_id, step)
@@ -282,7 +286,9 @@ class Gate:
         entry = pb.Refusal(
             vault_key_id=key_id(request),
             endpoint=_printable(f"{request.method} {masked(request.path)}", 256),
-            run_id=_printable(next(filter(None, map(request.header, _RUN_HEADERS)), ""), _NAME_BYTES_MAX),
+            run_id=_printable(
+                masked(next(filter(None, map(request.header, _RUN_HEADERS)), "")), _NAME_BYTES_MAX
+            ),
             code=refused.code,
             http_status=refused.status,
         )
@@ -309,6 +315,10 @@ def _run_of(request: Request, call: Call) -> tuple[str, str]:
             raise refusals.malformed(
                 "", f"{header} must have at most {_NAME_BYTES_MAX} printable ASCII characters."
             )
+    if any(masked(given) != given for given in (run_id, step, call.given_key, call.header_key)):
+        raise refusals.malformed(
+            "", "A run, a step or an idempotency key has a secret key in it, and names go on record."
+        )
     if step and not run_id:
         raise refusals.malformed("", "Spendgate-Step names a step of a run; send Spendgate-Run-Id too.")
     return run_id, step

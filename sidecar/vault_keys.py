@@ -11,7 +11,7 @@ from sidecar.refusals import Refused, malformed
 from sidecar.vendor import Vendor
 
 _SHAPE = re.compile(r"vk_([a-z2-7]{12})_[a-z2-7]{32}")
-_ANYWHERE = re.compile(r"vk_([a-z2-7]{12})_[^/?&\s]*")
+_ANYWHERE = re.compile(r"(vk_[a-z2-7]{12}_|[sr]k_(?:live|test)_)[^/?&:\s]*")
 
 
 def key_text(request: Request) -> str:
@@ -66,5 +66,5 @@ def key_id(request: Request) -> str:
 
 
 def masked(text: str) -> str:
-    """Return ``text`` without the secrets of vault keys, which some SDKs write into paths."""
-    return _ANYWHERE.sub(r"vk_\1_***", text)
+    """Return ``text`` without the secrets of keys, which some SDKs write into paths."""
+    return _ANYWHERE.sub(r"\1***", text)

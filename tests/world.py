@@ -14,6 +14,7 @@ from policy_server.core.errors import SpendgateError
 from policy_server.core.explainer import Explainer
 from policy_server.core.policy import Cap, Policy
 from policy_server.core.settler import Settler
+from policy_server.core.strangers import Strangers
 from policy_server.core.types import (
     Amount,
     AuditEvent,
@@ -71,15 +72,17 @@ class Server:
         self.ledger = RedisLedger(world.redis, retention_ms=world.retention_ms, clock=clock)
         self.registry = RedisRegistry(world.redis, clock=clock)
         self.directory = Directory(self.registry)
+        self.strangers = Strangers(clock)
         self.authorizer = Authorizer(
             self.ledger,
             self.registry,
             self.directory,
             lambda: clock() + skew_ms,
+            strangers=self.strangers,
             hold_ttl_ms=HOLD_TTL_MS,
         )
         self.explainer = Explainer(self.ledger, self.registry, clock, hold_ttl_ms=HOLD_TTL_MS)
-        self.settler = Settler(self.ledger, self.registry, self.directory)
+        self.settler = Settler(self.ledger, self.registry, self.directory, self.strangers)
         self.administration = Administration(self.registry, self.ledger, clock)
 
     async def decide(self, call: SpendCall) -> Verdict:

@@ -15,6 +15,8 @@
 A refusal is none of these: it is an answer.
 """
 
+from policy_server.core.vault_key import is_key_id
+
 
 class SpendgateError(Exception):
     """Nothing was decided or changed."""
@@ -40,7 +42,12 @@ class VaultKeyNotFound(SpendgateError):
     """No vault key has this id."""
 
     def __init__(self, vault_key_id: str) -> None:
-        super().__init__(f"no vault key has the id {vault_key_id!r}", vaultKeyId=vault_key_id)
+        if is_key_id(vault_key_id):
+            super().__init__(f"no vault key has the id {vault_key_id!r}", vaultKeyId=vault_key_id)
+        else:  # it may be the whole key, with its secret
+            super().__init__(
+                "what was given is not the id of a vault key: that is the 12 characters after vk_ in the key"
+            )
 
 
 class VaultKeyIsRevoked(SpendgateError):

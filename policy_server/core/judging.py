@@ -246,6 +246,24 @@ def _unpriced_in(call: SpendCall, view: PolicyView, terms: Terms) -> tuple[str, 
     return view.counted_currencies(terms.caps) if call.unpriced and terms.unpriced else None
 
 
+def refused_unrecorded(question: Question) -> Answer:
+    """Refuse as the question says, without the store."""
+    return Answer(
+        allowed=False,
+        reason=question.refusal.reason if question.refusal else None,
+        rule="",
+        attempt=0,
+        duplicate=False,
+        replay=None,
+        object_id="",
+        expires_at_ms=0,
+        shadow_reason=None,
+        asked=None,
+        needed=None,
+        counts=(),
+    )
+
+
 def verdict_on(question: Question, standing: Standing | None, answer: Answer) -> Verdict:
     """Turn the store's answer to a question into the answer to the call."""
     statuses = tuple(

@@ -89,8 +89,9 @@ class RedisLedger:
                 "endpoint": refusal.endpoint,
                 "decision": "deny",
                 "reason": refusal.code,
-                "http_status": str(refusal.http_status),
-                "refused_at": str(refusal.refused_at_ms),
+                "http_status": str(refusal.http_status or ""),
+                "refused_at": str(refusal.refused_at_ms or ""),
+                "detail": refusal.detail,
             }
             runs.append(Run([names.audit, names.sequence], [str(self._now()), "refusal", _facts(facts)]))
         for reply in await run_all(self._client, script("record"), runs):
