@@ -154,8 +154,7 @@ async def test_explaining_says_what_authorizing_then_does(
         check_rules(explained, shadow=policy["mode"] is PolicyMode.SHADOW)
         if done.allowed and not done.duplicate:
             after = {one.rule: one.remaining for one in done.caps}
-            told = {one.cap.rule: one.cap.remaining - one.needed for one in explained.rules if one.cap}
-            assert {rule: max(0, left) for rule, left in told.items()} == after
+            assert {one.cap.rule: one.remaining_after for one in explained.rules if one.cap} == after
             if done.authorization_id:
                 held.append(done)
 

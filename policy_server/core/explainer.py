@@ -120,13 +120,14 @@ def _caps(question: Question, answer: Answer) -> Iterator[ExaminedRule]:
     for counted, (settled, held) in zip(question.caps, answer.counts, strict=True):
         status = cap_status(counted, settled, held)
         reached = answer.needed is not None
-        counts_money = bool(status.currency) and question.unpriced_in is None
-        needed = (answer.needed or 0) if counts_money else int(reached)
+        counted = (answer.needed or 0) if status.currency else int(reached)
+        needed = counted if question.unpriced_in is None else int(reached)
         broken = needed > status.limit - settled - held
+        left = max(0, status.remaining - counted)
         examined = _decided(
             DenyReason.CAP_EXCEEDED, status.rule, broken=needed > 0 and broken, reached=reached
         )
-        yield replace(examined, cap=status, needed=needed)
+        yield replace(examined, cap=status, needed=needed, remaining_after=left)
 
 
 def _judged(rule: Rule) -> ExaminedRule:

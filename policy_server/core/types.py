@@ -188,7 +188,9 @@ class ExaminedRule:
     cap: CapStatus | None = None
     """How full the cap is, without this call."""
     needed: int = 0
-    """What the call counts in the cap, in minor units or calls."""
+    """What the cap must have room for, in minor units or calls; at least 1 where nobody can tell it before."""
+    remaining_after: int = 0
+    """What would be left after the call, were it allowed and, where nobody can tell, before it is settled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ def _examined(one: ExaminedRule) -> vault_key_service_pb2.ExaminedRule:
     )
     if one.cap is not None:
         message.cap.CopyFrom(cap_status(one.cap))
-        message.remaining_after = max(0, one.cap.remaining - one.needed)
+        message.remaining_after = one.remaining_after
     return message
 
 
