@@ -18,6 +18,7 @@ from sidecar.refusals import Refused, cap_rule, resets_at
 from sidecar.upstream import NoAnswer, NotSent, Upstream
 from sidecar.vault_keys import key_id, masked, presented_key
 from sidecar.vendor import Call, Failed, Money, Price, Reading, Succeeded, Unclear, Unpriced, Vendor
+from spendgate import derived_keys
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 
@@ -98,7 +99,7 @@ class Gate:
                 "", "The path has a secret key in it; give the key in Authorization only."
             )
         call = self._vendor.read(request)
-        run_id, step = _run_of(request, call)
+        run_id, step = _run_of(request, call, vault_key)
         call, verdict = await self._decide(call, vault_key, run_id, step)
         if not call.changes:
             return _with_verdict(await self._read(call, verdict), call, verdict)
@@ -300,8 +301,8 @@ def _new_request_id() -> str:
     return f"req_sg_{secrets.token_hex(8)}"
 
 
-def _run_of(request: Request, call: Call) -> tuple[str, str]:
-    """Return run and step of a request."""
+def _run_of(request: Request, call: Call, vault_key: str) -> tuple[str, str]:
+    """Return run and step of a request; what names no run is of the one that its key was derived for."""
     for name in (*_RUN_HEADERS, _STEP_HEADER):
         if len(request.headers.get(name, ())) > 1:
             raise refusals.malformed("", f"Send one {name.decode()} header, not several.")
@@ -309,7 +310,7 @@ def _run_of(request: Request, call: Call) -> tuple[str, str]:
     step = request.header(_STEP_HEADER)
     if not run_id:
         leading = _LEADING_UUID.match(call.given_key)
-        run_id = leading[0] if leading else ""
+        run_id = leading[0] if leading else derived_keys.run_of(vault_key)
     for header, value in (("Spendgate-Run-Id", run_id), ("Spendgate-Step", step)):
         if len(value) > _NAME_BYTES_MAX or not value.isascii() or not (value.isprintable()):
             raise refusals.malformed(

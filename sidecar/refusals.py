@@ -50,6 +50,7 @@ _BY_REASON: dict[int, tuple[int, str]] = {
     pb.DENY_REASON_VAULT_KEY_REVOKED: (401, "vault_key_invalid"),
     pb.DENY_REASON_VAULT_KEY_EXPIRED: (401, "vault_key_invalid"),
     pb.DENY_REASON_ACCOUNT_FROZEN: (403, "account_frozen"),
+    pb.DENY_REASON_RUN_NOT_ALLOWED: (403, "run_not_allowed"),
     pb.DENY_REASON_RUN_FROZEN: (403, "run_frozen"),
     pb.DENY_REASON_ENDPOINT_NOT_ALLOWED: (403, "endpoint_not_allowed"),
     pb.DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: (403, "vendor_account_not_allowed"),
@@ -177,7 +178,8 @@ def outcome_unknown(verdict: pb.AuthorizeResponse, why: str, *, repeatable: bool
 
 def cap_rule(cap: policy_pb2.CapStatus) -> str:
     """Return the name by which a verdict's rule names the cap."""
-    return f"{cap.budget}: {cap.cap}" if cap.budget else cap.cap
+    owner = cap.budget or cap.derived_key_id
+    return f"{owner}: {cap.cap}" if owner else cap.cap
 
 
 def resets_at(cap: policy_pb2.CapStatus) -> str | None:

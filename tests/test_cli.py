@@ -24,6 +24,7 @@ import pytest
 import redis as redis_client
 
 from spendgate.cli.up_settings import UpSettings, bare_environment
+from spendgate.derived_keys import derived_key_id
 from spendgate.v1 import amount_pb2, policy_service_pb2, policy_service_pb2_grpc
 from tests.processes import Process, clean_environment, policy_server_address, temporary_folder, token
 
@@ -54,11 +55,12 @@ class Operator:
         self.folder = folder
         self.environment = clean_environment() | settings
 
-    def __call__(self, *arguments: str, **settings: str) -> Answer:
+    def __call__(self, *arguments: str, stdin: str | None = None, **settings: str) -> Answer:
         done = subprocess.run(
             [*COMMAND, *arguments],
             cwd=self.folder,
             env=self.environment | settings,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -711,3 +713,36 @@ def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
         assert spendgate(*call[:3], *wrong).code == 2
     usage = spendgate("usage", "asked", "--json").json["caps"]
     assert {cap["settled"] for cap in usage} | {cap["held"] for cap in usage} == {"0"}
+
+
+def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: Process) -> None:
+    """From standard input, without asking the server; found in a leak, it ends and its parent does not."""
+    secret = spendgate("keys", "create", "parent", *SHOP, "--json").json["secretVaultKey"]
+    options = (
+        "--run",
+        "run-1",
+        "--allow",
+        "POST /v1/charges",
+        "--cap",
+        "usd 20.00/total",
+        "--cap",
+        "calls 5/run",
+    )
+    derived = spendgate("keys", "derive", *options, "--expires-in", "1h", stdin=secret).out.strip()
+    assert derived_key_id(derived)
+    assert authorize(policy_server, derived, "run-2", 1) == "deny"
+    assert authorize(policy_server, derived, "run-1", 2_001) == "deny"
+    assert authorize(policy_server, derived, "run-1", 2_000) == "allow"
+    ended = spendgate("keys", "revoke", derived)
+    assert ended.code == 0
+    assert derived_key_id(derived) in ended.out
+    assert derived not in ended.out
+    assert authorize(policy_server, derived, "run-1", 2_000) == "deny"
+    assert authorize(policy_server, secret, "run-1", 2_000) == "allow"
+    other = spendgate("keys", "derive", "--label", "other", stdin=secret).out.strip()
+    by_id = spendgate("keys", "revoke", "parent", "--derived", derived_key_id(other), "--json").json
+    assert by_id["revokedDerivedKeyIds"] == [derived_key_id(derived), derived_key_id(other)]
+    assert by_id["state"] == "VAULT_KEY_STATE_ACTIVE"
+    for wrong in ((), ("--run", "ü"), ("--cap", "usd 1/day"), ("--cap", "usd 1/call on POST /v1/charges")):
+        failed = spendgate("keys", "derive", *wrong, stdin=secret)
+        assert (failed.code, secret in failed.error) == (2, False)

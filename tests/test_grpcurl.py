@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from spendgate import DerivedCap, derive_key
+from spendgate.derived_keys import derived_key_id
 from tests.processes import REPOSITORY, policy_server_address, token, wait_for
 from tests.stack import Stack
 
@@ -153,3 +155,24 @@ def test_a_call_is_explained_without_its_secret(stack: Stack) -> None:
     told = call(stack, "admin", "VaultKeyService/ExplainAuthorization", asked)
     assert told["answer"]["decision"] == "DECISION_DENY"
     assert [rule["rule"] for rule in told["rules"] if rule["verdict"] == "RULE_VERDICT_BROKEN"] == ["usd/day"]
+
+
+def test_a_derived_key_authorizes_and_is_revoked_alone(stack: Stack) -> None:
+    """It names its run, brings its cap, and ends without its parent."""
+    key, key_id = billing_key(stack, "parent")
+    derived = derive_key(key, run_id="run-1", caps=[DerivedCap("total", 100, "USD")])
+    asked = {
+        "vault_key": derived,
+        "endpoint": "POST /v1/charges",
+        "amount": {"minor_units": 101, "currency_code": "USD"},
+    }
+    over = call(stack, "sidecar", "PolicyService/Authorize", asked)
+    assert f"{derived_key_id(derived)}: usd/total" in over.values()
+    asked["amount"] = {"minor_units": 100, "currency_code": "USD"}
+    assert call(stack, "sidecar", "PolicyService/Authorize", asked)["decision"] == "DECISION_ALLOW"
+    one = {"vault_key_id": key_id, "derived_key_id": derived_key_id(derived)}
+    call(stack, "admin", "VaultKeyService/RevokeDerivedKey", one)
+    ended = call(stack, "sidecar", "PolicyService/Authorize", asked)
+    assert "DENY_REASON_VAULT_KEY_REVOKED" in ended.values()
+    asked |= {"vault_key": key, "run_id": "run-2"}
+    assert call(stack, "sidecar", "PolicyService/Authorize", asked)["decision"] == "DECISION_ALLOW"

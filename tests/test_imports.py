@@ -22,7 +22,7 @@ OURS = frozenset(ROOTS)
 
 MAY_IMPORT = {
     # Beside the standard library. The longest prefix that fits a module counts.
-    "policy_server.core": {"policy_server.core"},
+    "policy_server.core": {"policy_server.core", "cryptography"},
     "policy_server.store": {"policy_server.core", "policy_server.store", "hiredis", "redis", "pydantic_core"},
     "policy_server.rpc": {
         *("policy_server.core", "policy_server.rpc", "spendgate.v1"),

@@ -19,6 +19,7 @@ from sidecar.exchange import error_answer
 from sidecar.refusals import Refused
 from sidecar.stripe.vendor import Stripe
 from sidecar.twilio.vendor import Twilio
+from spendgate import derive_key
 from spendgate.v1 import policy_service_pb2 as pb
 from tests.processes import REPOSITORY
 from tests.world import CHARGES, DAY, World, key_id, usd
@@ -53,6 +54,10 @@ async def run_frozen(world: World) -> Verdict:
     key = await world.key(usd(100), repeated_refusals_max=1)
     await world.ask(key, 101)
     return await world.ask(key, 1)
+
+
+async def run_not_allowed(world: World) -> Verdict:
+    return await world.ask(derive_key(await world.key(usd(100)), run_id="mine"), 1, "another")
 
 
 async def endpoint(world: World) -> Verdict:
@@ -105,6 +110,7 @@ CASES: dict[DenyReason, tuple[Callable[[World], Awaitable[Verdict]], str]] = {
     DenyReason.VAULT_KEY_REVOKED: (revoked, "allows nothing any more"),
     DenyReason.VAULT_KEY_EXPIRED: (expired, "allows nothing any more"),
     DenyReason.ACCOUNT_FROZEN: (account_frozen, "an incident"),
+    DenyReason.RUN_NOT_ALLOWED: (run_not_allowed, "derived for the run mine"),
     DenyReason.RUN_FROZEN: (run_frozen, "end the run"),
     DenyReason.ENDPOINT_NOT_ALLOWED: (endpoint, "it may call POST /v1/charges and GET /v1/*"),
     DenyReason.VENDOR_ACCOUNT_NOT_ALLOWED: (vendor_account, "acct_9"),

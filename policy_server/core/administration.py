@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from policy_server.core import vault_key
+from policy_server.core import derived_key, vault_key
 from policy_server.core.authorizer import DEFAULT_ACCOUNT, Now
 from policy_server.core.errors import (
     BudgetNotFound,
@@ -23,6 +23,10 @@ from policy_server.core.window import Calendar, Window
 
 _TRIES = 5
 """How often a change is tried when another one came between reading and writing."""
+
+
+_REVOKED_DERIVED_MAX = 1000
+"""How many derived keys of one vault key can be revoked alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Administration:
             version=1,
             policy=policy,
             created_at_ms=self._now(),
+            root_public_key=derived_key.root_public_key(key.secret),
         )
         return NewVaultKey(key, await self._registry.create_key(record))
 
@@ -103,6 +108,27 @@ class Administration:
                 return record
             try:
                 return await self._registry.revoke_key(record)
+            except VersionConflict:
+                continue
+        raise VersionConflict(record.version)
+
+    async def revoke_derived_key(self, key_id: str, derived_key_id: str) -> KeyRecord:
+        """End one derived key and those derived from it; ending it again changes nothing."""
+        if not derived_key.is_derived_key_id(derived_key_id):
+            raise FieldInvalid("derived_key_id", "must be the 16 characters of a derived key's public id")
+        for _ in range(_TRIES):
+            record = await self.get_key(key_id)
+            if record.revoked_at_ms is not None:
+                raise VaultKeyIsRevoked(key_id)
+            if derived_key_id in record.revoked_derived:
+                return record
+            if len(record.revoked_derived) >= _REVOKED_DERIVED_MAX:
+                raise FieldInvalid(
+                    "derived_key_id",
+                    f"can't be revoked, as {_REVOKED_DERIVED_MAX} are already; revoke the vault key itself",
+                )
+            try:
+                return await self._registry.revoke_derived_key(record, derived_key_id)
             except VersionConflict:
                 continue
         raise VersionConflict(record.version)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from policy_server.core import vault_key
 from policy_server.core.directory import Directory, Standing
 from policy_server.core.errors import SpendgateError, StoreUnavailable
-from policy_server.core.judging import Case, pose, question_of_stranger, refused_unrecorded, verdict_on
+from policy_server.core.judging import (
+    Case,
+    pose,
+    present,
+    question_of_stranger,
+    refused_unrecorded,
+    verdict_on,
+)
 from policy_server.core.ports import Ledger, OutOfSpan, Question, Registry, Stale
 from policy_server.core.strangers import Strangers
 from policy_server.core.types import DenyReason, SpendCall, Verdict
@@ -94,12 +100,10 @@ class Authorizer:
         if isinstance(answer, OutOfSpan):
             self._store_ahead_ms = answer.now_ms - self._now()
         else:
-            presented = vault_key.parse(question.call.vault_key)
-            if presented:
-                self._directory.forget(presented.key_id)
+            self._directory.forget(question.vault_key_id)
 
     async def _question(self, call: SpendCall) -> tuple[Question, Standing | None]:
-        presented = vault_key.parse(call.vault_key)
+        presented, call = present(call)
         standing = await self._directory.standing(presented.key_id) if presented else None
         if presented is None or standing is None:
             return question_of_stranger(call, await self._registry.account(DEFAULT_ACCOUNT)), None

@@ -18,8 +18,10 @@ from policy_server.core.judging import (
     counted_caps,
     key_rules,
     pose,
+    present,
     question_of_stranger,
     request_rules,
+    sealed_rules,
     verdict_on,
 )
 from policy_server.core.ports import Answer, Ledger, OutOfSpan, Question, Registry, Stale
@@ -69,7 +71,7 @@ class Explainer:
         raise StoreUnavailable("policy and clock kept changing while the call was explained; repeat it")
 
     async def _case(self, call: SpendCall, vault_key_id: str, now_ms: int) -> Case | None:
-        presented = vault_key.parse(call.vault_key)
+        presented, call = present(call)
         key_id = presented.key_id if presented else vault_key_id
         # A directory of its own remembers nothing from before.
         standing = await Directory(self._registry).standing(key_id) if vault_key.is_key_id(key_id) else None
@@ -98,6 +100,7 @@ def _in_order(case: Case, question: Question, answer: Answer, verdict: Verdict) 
     if case.call.run_id and case.policy.repeated_refusals_max:
         is_frozen = DenyReason.RUN_FROZEN in {verdict.reason, verdict.shadow_reason}
         yield _decided(DenyReason.RUN_FROZEN, broken=is_frozen)
+    yield from map(_judged, sealed_rules(case))
     for rule in request_rules(case):
         permitting = rule.reason is DenyReason.ENDPOINT_NOT_ALLOWED and not rule.broken
         name = case.standing.view.permitting(case.call.endpoint) if permitting else rule.name
@@ -120,10 +123,10 @@ def _caps(question: Question, answer: Answer) -> Iterator[ExaminedRule]:
     for counted, (settled, held) in zip(question.caps, answer.counts, strict=True):
         status = cap_status(counted, settled, held)
         reached = answer.needed is not None
-        counted = (answer.needed or 0) if status.currency else int(reached)
-        needed = counted if question.unpriced_in is None else int(reached)
+        takes = (answer.needed or 0) if status.currency else int(reached)
+        needed = takes if question.unpriced_in is None else int(reached)
         broken = needed > status.limit - settled - held
-        left = max(0, status.remaining - counted)
+        left = max(0, status.remaining - takes)
         examined = _decided(
             DenyReason.CAP_EXCEEDED, status.rule, broken=needed > 0 and broken, reached=reached
         )

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from policy_server.core import messages, vault_key
+from policy_server.core import derived_key, messages, vault_key
+from policy_server.core.derived_key import DerivedKey
 from policy_server.core.directory import Standing
 from policy_server.core.effects import (
     Effect,
@@ -32,7 +33,7 @@ from policy_server.core.policy import (
     RefundRule,
     Terms,
 )
-from policy_server.core.ports import AccountRecord, Answer, CountedCap, Loop, Question, Refusal
+from policy_server.core.ports import AccountRecord, Answer, CountedCap, KeyRecord, Loop, Question, Refusal
 from policy_server.core.types import CapStatus, DenyReason, SpendCall, Verdict
 from policy_server.core.window import Calendar, Window
 
@@ -42,12 +43,22 @@ class Case:
     """A call with everything that it is judged by."""
 
     call: SpendCall
-    presented: vault_key.VaultKey | None
+    presented: vault_key.VaultKey | DerivedKey | None
     """None when an operator asks by the key's id, so that there is no secret to check."""
     standing: Standing
     now_ms: int
     hold_ttl_ms: int
     """For how long it is held, unless the call says it."""
+
+    @property
+    def derived(self) -> DerivedKey | None:
+        """The derived key that makes the call, if it is one."""
+        return self.presented if isinstance(self.presented, DerivedKey) else None
+
+    @property
+    def caps(self) -> tuple[OwnedCap, ...]:
+        """Every cap at this endpoint, in the order in which they are tested: those of derived keys first."""
+        return (*self.derived.caps, *self.terms.caps) if self.derived else self.terms.caps
 
     @property
     def policy(self) -> Policy:
@@ -73,16 +84,24 @@ class Rule:
 
 def key_rules(case: Case) -> Iterator[Rule]:
     """Yield what a key and its account may be refused for as a whole, in order."""
-    key, account = case.standing.key, case.standing.account
-    known = case.presented is None or case.presented.opens(key.secret_hash)
-    yield _rule(DenyReason.VAULT_KEY_UNKNOWN, broken=not known)
-    yield _rule(DenyReason.VAULT_KEY_REVOKED, broken=key.revoked_at_ms is not None)
-    expires_at_ms = key.policy.expires_at_ms
-    yield _rule(
-        DenyReason.VAULT_KEY_EXPIRED, broken=expires_at_ms is not None and case.now_ms >= expires_at_ms
-    )
+    key, account, derived = case.standing.key, case.standing.account, case.derived
+    yield _rule(DenyReason.VAULT_KEY_UNKNOWN, broken=not _opens(case.presented, key))
+    revoked = derived is not None and not set(derived.derived_key_ids).isdisjoint(key.revoked_derived)
+    yield _rule(DenyReason.VAULT_KEY_REVOKED, broken=revoked or key.revoked_at_ms is not None)
+    moments = (key.policy.expires_at_ms, derived.expires_at_ms if derived else None)
+    expired = any(moment is not None and case.now_ms >= moment for moment in moments)
+    yield _rule(DenyReason.VAULT_KEY_EXPIRED, broken=expired)
     frozen = account.freeze_reason
     yield _rule(DenyReason.ACCOUNT_FROZEN, broken=frozen is not None, detail=frozen or "")
+    if derived:
+        other = next((run for run in derived.run_ids if run != case.call.run_id), "")
+        yield _rule(DenyReason.RUN_NOT_ALLOWED, other, broken=bool(other))
+
+
+def sealed_rules(case: Case) -> Iterator[Rule]:
+    """Yield what a derived key is refused for by its own caveats, whatever the policy's mode."""
+    if case.derived and not case.derived.allows(case.call.endpoint):
+        yield _rule(DenyReason.ENDPOINT_NOT_ALLOWED, broken=True)
 
 
 def request_rules(case: Case) -> Iterator[Rule]:
@@ -101,8 +120,16 @@ def request_rules(case: Case) -> Iterator[Rule]:
     yield _currency_rule(call, view, terms)
     for rule in terms.rules:
         yield _parameter_rule(rule, call)
-    counts_by_run = any(one.cap.window is Window.RUN and _counts(one, call, terms) for one in terms.caps)
+    counts_by_run = any(one.cap.window is Window.RUN and _counts(one, call, terms) for one in case.caps)
     yield _rule(DenyReason.RUN_ID_REQUIRED, broken=counts_by_run and not call.run_id)
+
+
+def present(call: SpendCall) -> tuple[vault_key.VaultKey | DerivedKey | None, SpendCall]:
+    """Return the key that makes the call, and the call with the run that the key names for it."""
+    derived = derived_key.parse(call.vault_key)
+    if derived and derived.run_ids and not call.run_id:
+        call = replace(call, run_id=derived.run_ids[0])
+    return derived or vault_key.parse(call.vault_key), call
 
 
 def first_refusal(rules: Iterator[Rule]) -> Refusal | None:
@@ -118,6 +145,8 @@ def pose(case: Case, calendar: Calendar) -> Question:
     loop = _loop(call, policy) if refusal is None else None
     shadow = policy.mode is PolicyMode.SHADOW
     shadow_refusal = None
+    if refusal is None:
+        refusal = first_refusal(sealed_rules(case))
     if refusal is None:
         refusal = first_refusal(request_rules(case))
         if shadow:
@@ -143,6 +172,7 @@ def pose(case: Case, calendar: Calendar) -> Question:
         restored_object_id=call.refunded_object_id if policy.refunds is RefundRule.RESTORE else "",
         shadow=shadow,
         shadow_refusal=shadow_refusal,
+        derived_key_id=case.derived.derived_key_id if case.derived and _is_known(refusal) else "",
         loop=loop,
     )
 
@@ -173,7 +203,7 @@ def counted_caps(case: Case, calendar: Calendar) -> tuple[CountedCap, ...]:
     """Return the caps that count the call, in the order in which they are tested."""
     return tuple(
         CountedCap(one, calendar.span(one.cap.window, one.cap.time_zone, case.now_ms))
-        for one in case.terms.caps
+        for one in case.caps
         if one.cap.window is not Window.CALL and _counts(one, case.call, case.terms)
     )
 
@@ -181,18 +211,31 @@ def counted_caps(case: Case, calendar: Calendar) -> tuple[CountedCap, ...]:
 def call_cap_rules(case: Case) -> Iterator[Rule]:
     """Yield the caps of one call that count this one, in order."""
     amount = case.call.amount
-    for one in case.terms.caps:
+    for one in case.caps:
         if amount and one.cap.window is Window.CALL and _counts(one, case.call, case.terms):
             yield _rule(
                 DenyReason.CAP_EXCEEDED,
-                one.id,
+                one.rule,
                 broken=amount.minor_units > one.cap.limit,
                 detail=str(one.cap.limit),
+                sealed=bool(one.derived_key_id),
             )
 
 
-def _rule(reason: DenyReason, name: str = "", *, broken: bool, detail: str = "") -> Rule:
-    return Rule(reason, name, Refusal(reason, name, detail) if broken else None)
+def _rule(
+    reason: DenyReason, name: str = "", *, broken: bool, detail: str = "", sealed: bool = False
+) -> Rule:
+    return Rule(reason, name, Refusal(reason, name, detail, sealed) if broken else None)
+
+
+def _opens(presented: vault_key.VaultKey | DerivedKey | None, key: KeyRecord) -> bool:
+    if isinstance(presented, DerivedKey):
+        return presented.opens(key.root_public_key)
+    return presented is None or presented.opens(key.secret_hash)
+
+
+def _is_known(refusal: Refusal | None) -> bool:
+    return refusal is None or refusal.reason is not DenyReason.VAULT_KEY_UNKNOWN
 
 
 def _parameter_rule(rule: ParameterRule, call: SpendCall) -> Rule:
@@ -297,9 +340,10 @@ def verdict_on(question: Question, standing: Standing | None, answer: Answer) ->
     )
     if answer.allowed:
         return verdict
-    allowed_endpoints = (
-        standing.key.policy.allow if standing and answer.reason is DenyReason.ENDPOINT_NOT_ALLOWED else ()
-    )
+    allowed_endpoints: tuple[str, ...] = ()
+    if standing and answer.reason is DenyReason.ENDPOINT_NOT_ALLOWED:
+        derived = derived_key.parse(question.call.vault_key)
+        allowed_endpoints = (derived.allow if derived else ()) or standing.key.policy.allow
     refused = replace(
         verdict, allowed_endpoints=allowed_endpoints, retry_at_ms=_retry_at_ms(question, verdict)
     )
@@ -329,4 +373,5 @@ def cap_status(counted: CountedCap, settled: int, held: int) -> CapStatus:
         settled=settled,
         held=held,
         resets_at_ms=counted.span.end_ms or None,
+        derived_key_id=counted.owned.derived_key_id,
     )

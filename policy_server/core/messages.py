@@ -23,6 +23,8 @@ _SENTENCES = {
     DenyReason.VAULT_KEY_EXPIRED: "This vault key has expired and allows nothing any more, {in_vain}.",
     DenyReason.ACCOUNT_FROZEN: "The account is frozen and allows nothing until an operator ends that "
     "({detail}), {in_vain}.",
+    DenyReason.RUN_NOT_ALLOWED: "This key was derived for the run {rule} and allows nothing in another, "
+    "{in_vain} unless it names that run.",
     DenyReason.RUN_FROZEN: "This run is frozen and allows nothing until an operator lifts that, because the "
     "same call was refused in it again and again ({rule}), {in_vain}; end the run and report it.",
     DenyReason.ENDPOINT_NOT_ALLOWED: "This vault key may not call {endpoint}, {in_vain}; it may call "

@@ -258,16 +258,19 @@ def cap_from_dict(stored: Mapping[str, Any]) -> Cap:
 
 @dataclass(frozen=True, slots=True)
 class OwnedCap:
-    """A cap and the budget it belongs to, or the vault key itself."""
+    """A cap and whose it is: a budget's, a derived key's, or else the vault key's."""
 
     cap: Cap
     id: str
     budget: str = ""
+    derived_key_id: str = ""
+    """The derived key that brings it; such a cap holds in shadow mode too."""
 
     @property
     def rule(self) -> str:
         """The name by which a verdict's rule names the cap."""
-        return f"{self.budget}: {self.id}" if self.budget else self.id
+        owner = self.budget or self.derived_key_id
+        return f"{owner}: {self.id}" if owner else self.id
 
 
 @dataclass(frozen=True, slots=True)

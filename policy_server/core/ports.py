@@ -37,6 +37,10 @@ class KeyRecord:
     policy: Policy
     created_at_ms: int
     revoked_at_ms: int | None = None
+    root_public_key: str = ""
+    """What derived keys are verified by; empty for keys from which none can be derived."""
+    revoked_derived: tuple[str, ...] = ()
+    """Public ids of derived keys that were revoked alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class Refusal:
     rule: str = ""
     detail: str = ""
     """What the message says beyond reason and rule."""
+    sealed: bool = False
+    """Whether a derived key says so, which holds in shadow mode too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,8 @@ class Question:
     """The object whose count a refund gives back; empty when the policy has another rule."""
     shadow: bool
     shadow_refusal: Refusal | None
+    derived_key_id: str = ""
+    """The derived key that makes the call, if it is one."""
     loop: Loop | None = None
     """How repeated refusals are counted; None where they are not."""
 
@@ -197,6 +205,9 @@ class Registry(Protocol):
 
     async def revoke_key(self, record: KeyRecord) -> KeyRecord:
         """End a key; `VersionConflict` when it has moved on."""
+
+    async def revoke_derived_key(self, record: KeyRecord, derived_key_id: str) -> KeyRecord:
+        """End one derived key of ``record``; `VersionConflict` when it has moved on."""
 
     async def update_account(self, old: AccountRecord, new: AccountRecord, detail: str) -> AccountRecord:
         """Replace ``old`` by ``new``; `VersionConflict` when it has moved on."""

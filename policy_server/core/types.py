@@ -29,6 +29,7 @@ class DenyReason(StrEnum):
     VAULT_KEY_REVOKED = "vault_key_revoked"
     VAULT_KEY_EXPIRED = "vault_key_expired"
     ACCOUNT_FROZEN = "account_frozen"
+    RUN_NOT_ALLOWED = "run_not_allowed"
     RUN_FROZEN = "run_frozen"
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
     VENDOR_ACCOUNT_NOT_ALLOWED = "vendor_account_not_allowed"
@@ -129,11 +130,13 @@ class CapStatus:
     settled: int
     held: int
     resets_at_ms: int | None
+    derived_key_id: str = ""
 
     @property
     def rule(self) -> str:
         """The name by which a verdict's rule names the cap."""
-        return f"{self.budget}: {self.cap}" if self.budget else self.cap
+        owner = self.budget or self.derived_key_id
+        return f"{owner}: {self.cap}" if owner else self.cap
 
     @property
     def remaining(self) -> int:
@@ -188,9 +191,9 @@ class ExaminedRule:
     cap: CapStatus | None = None
     """How full the cap is, without this call."""
     needed: int = 0
-    """What the cap must have room for, in minor units or calls; at least 1 where nobody can tell it before."""
+    """What the cap must have room for, in minor units or calls; 1 for a call without a price."""
     remaining_after: int = 0
-    """What would be left after the call, were it allowed and, where nobody can tell, before it is settled."""
+    """What would be left after the call; one without a price takes nothing until it is settled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,7 @@ def cap_status(status: CapStatus) -> policy_pb2.CapStatus:
         settled=status.settled,
         held=status.held,
         remaining=status.remaining,
+        derived_key_id=status.derived_key_id,
     )
     if status.resets_at_ms is not None:
         message.reset_time.FromMilliseconds(status.resets_at_ms)
@@ -310,6 +311,7 @@ def vault_key(record: KeyRecord, state: VaultKeyState) -> vault_key_service_pb2.
         policy=_policy_message(record.policy),
         policy_version=record.version,
         state=_KEY_STATES[state],
+        revoked_derived_key_ids=record.revoked_derived,
     )
     message.create_time.FromMilliseconds(record.created_at_ms)
     if record.revoked_at_ms is not None:
@@ -390,6 +392,7 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
         detail=fields.get("detail", ""),
         vendor_account=fields.get("vendor_account", ""),
         unpriced=bool(fields.get("unpriced")),
+        derived_key_id=fields.get("derived_key_id", ""),
     )
     currency = fields.get("currency", "")
     if fields.get("amount") and currency:

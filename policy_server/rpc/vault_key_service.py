@@ -67,6 +67,13 @@ class VaultKeyServicer(vault_key_service_pb2_grpc.VaultKeyServiceServicer):
         record = await self._administration.revoke_key(request.vault_key_id)
         return pb.RevokeVaultKeyResponse(vault_key=self._message(record))
 
+    async def RevokeDerivedKey(
+        self, request: pb.RevokeDerivedKeyRequest, context: Context
+    ) -> pb.RevokeDerivedKeyResponse:
+        """End one derived key."""
+        record = await self._administration.revoke_derived_key(request.vault_key_id, request.derived_key_id)
+        return pb.RevokeDerivedKeyResponse(vault_key=self._message(record))
+
     async def GetVaultKeyUsage(
         self, request: pb.GetVaultKeyUsageRequest, context: Context
     ) -> pb.GetVaultKeyUsageResponse:

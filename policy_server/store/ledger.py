@@ -201,6 +201,7 @@ class RedisLedger:
             asked["shadow_rule"] = question.shadow_refusal.rule
         if question.call_refusal:
             asked["call_rule"] = question.call_refusal.rule
+            asked["call_sealed"] = question.call_refusal.sealed
         loop = question.loop
         if loop:
             asked |= {
@@ -281,7 +282,9 @@ def _cap(counted: CountedCap) -> dict[str, Any]:
     owned = counted.owned
     return {
         "currency": owned.cap.currency,
-        "lasting": owned.cap.window is Window.TOTAL,
+        # A derived key is soon forgotten, and with it what its total has counted.
+        "lasting": owned.cap.window is Window.TOTAL and not owned.derived_key_id,
+        "sealed": bool(owned.derived_key_id),
         "limit": str(owned.cap.limit),
         "start_ms": counted.span.start_ms,
         "end_ms": counted.span.end_ms,
@@ -292,6 +295,8 @@ def _cap(counted: CountedCap) -> dict[str, Any]:
 def _counter(names: AccountKeys, counted: CountedCap, vault_key_id: str, run_id: str) -> str:
     owned = counted.owned
     owner = f"budget:{owned.budget}" if owned.budget else vault_key_id
+    if owned.derived_key_id:
+        owner = f"{vault_key_id}:{owned.derived_key_id}"
     span = f"run:{run_id}" if owned.cap.window is Window.RUN else str(counted.span.start_ms)
     return names.counter(owner, owned.id, span)
 
@@ -301,6 +306,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
     return _facts(
         {
             "vault_key_id": question.vault_key_id,
+            "derived_key_id": question.derived_key_id,
             "run_id": call.run_id,
             "step": call.step,
             "endpoint": call.endpoint,

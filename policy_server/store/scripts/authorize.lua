@@ -152,7 +152,7 @@ local function refuse(reason, rule)
   return true
 end
 
-if q.call_rule and refuse('cap_exceeded', q.call_rule) then
+if q.call_rule and (q.call_sealed or refuse('cap_exceeded', q.call_rule)) then
   return decided(false, 'cap_exceeded', q.call_rule)
 end
 
@@ -197,7 +197,7 @@ needed = amount
 for i, cap in ipairs(q.caps) do
   local need = cap.currency ~= '' and not q.unpriced_in and amount or 1
   if need > 0 and need > tonumber(cap.limit) - counts[i][1] - counts[i][2]
-    and refuse('cap_exceeded', cap.rule) then
+    and (cap.sealed or refuse('cap_exceeded', cap.rule)) then
     return decided(false, 'cap_exceeded', cap.rule)
   end
 end

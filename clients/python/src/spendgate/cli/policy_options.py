@@ -274,6 +274,14 @@ def read_policy(path: Path) -> policy_pb2.Policy:
         raise UsageWrong(f"the policy file {path} is not the JSON of a policy: {problem}") from None
 
 
+def expiry(expires: str | None, expires_in: str | None) -> Timestamp | None:
+    """Return when a key stops working, or raise `UsageWrong`."""
+    try:
+        return _expiry(expires, expires_in)
+    except ValueError as error:
+        raise UsageWrong(str(error)) from None
+
+
 def _currency(code: str) -> str:
     currencies.decimals(code)
     return code.upper()

@@ -114,7 +114,7 @@ class ParameterRule(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., one_of: _Optional[_Iterable[str]] = ..., required: bool = ..., endpoints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CapStatus(_message.Message):
-    __slots__ = ("cap", "budget", "currency_code", "limit", "settled", "held", "remaining", "reset_time")
+    __slots__ = ("cap", "budget", "currency_code", "limit", "settled", "held", "remaining", "reset_time", "derived_key_id")
     CAP_FIELD_NUMBER: _ClassVar[int]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_CODE_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +123,7 @@ class CapStatus(_message.Message):
     HELD_FIELD_NUMBER: _ClassVar[int]
     REMAINING_FIELD_NUMBER: _ClassVar[int]
     RESET_TIME_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     cap: str
     budget: str
     currency_code: str
@@ -131,4 +132,5 @@ class CapStatus(_message.Message):
     held: int
     remaining: int
     reset_time: _timestamp_pb2.Timestamp
-    def __init__(self, cap: _Optional[str] = ..., budget: _Optional[str] = ..., currency_code: _Optional[str] = ..., limit: _Optional[int] = ..., settled: _Optional[int] = ..., held: _Optional[int] = ..., remaining: _Optional[int] = ..., reset_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    derived_key_id: str
+    def __init__(self, cap: _Optional[str] = ..., budget: _Optional[str] = ..., currency_code: _Optional[str] = ..., limit: _Optional[int] = ..., settled: _Optional[int] = ..., held: _Optional[int] = ..., remaining: _Optional[int] = ..., reset_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., derived_key_id: _Optional[str] = ...) -> None: ...

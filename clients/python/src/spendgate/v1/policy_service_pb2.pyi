@@ -36,6 +36,7 @@ class DenyReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DENY_REASON_CAP_EXCEEDED: _ClassVar[DenyReason]
     DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: _ClassVar[DenyReason]
     DENY_REASON_RUN_FROZEN: _ClassVar[DenyReason]
+    DENY_REASON_RUN_NOT_ALLOWED: _ClassVar[DenyReason]
 
 class Replay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -76,6 +77,7 @@ DENY_REASON_AMOUNT_UNKNOWN: DenyReason
 DENY_REASON_CAP_EXCEEDED: DenyReason
 DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: DenyReason
 DENY_REASON_RUN_FROZEN: DenyReason
+DENY_REASON_RUN_NOT_ALLOWED: DenyReason
 REPLAY_UNSPECIFIED: Replay
 REPLAY_JOIN: Replay
 REPLAY_FORWARD: Replay

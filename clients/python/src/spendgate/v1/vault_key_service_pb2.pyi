@@ -35,7 +35,7 @@ VAULT_KEY_STATE_REVOKED: VaultKeyState
 VAULT_KEY_STATE_EXPIRED: VaultKeyState
 
 class VaultKey(_message.Message):
-    __slots__ = ("vault_key_id", "name", "account", "policy", "policy_version", "state", "create_time", "revoke_time")
+    __slots__ = ("vault_key_id", "name", "account", "policy", "policy_version", "state", "create_time", "revoke_time", "revoked_derived_key_ids")
     VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class VaultKey(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_DERIVED_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
     vault_key_id: str
     name: str
     account: str
@@ -52,7 +53,8 @@ class VaultKey(_message.Message):
     state: VaultKeyState
     create_time: _timestamp_pb2.Timestamp
     revoke_time: _timestamp_pb2.Timestamp
-    def __init__(self, vault_key_id: _Optional[str] = ..., name: _Optional[str] = ..., account: _Optional[str] = ..., policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., policy_version: _Optional[int] = ..., state: _Optional[_Union[VaultKeyState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    revoked_derived_key_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, vault_key_id: _Optional[str] = ..., name: _Optional[str] = ..., account: _Optional[str] = ..., policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., policy_version: _Optional[int] = ..., state: _Optional[_Union[VaultKeyState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoked_derived_key_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreateVaultKeyRequest(_message.Message):
     __slots__ = ("name", "account", "policy")
@@ -125,6 +127,20 @@ class RevokeVaultKeyRequest(_message.Message):
     def __init__(self, vault_key_id: _Optional[str] = ...) -> None: ...
 
 class RevokeVaultKeyResponse(_message.Message):
+    __slots__ = ("vault_key",)
+    VAULT_KEY_FIELD_NUMBER: _ClassVar[int]
+    vault_key: VaultKey
+    def __init__(self, vault_key: _Optional[_Union[VaultKey, _Mapping]] = ...) -> None: ...
+
+class RevokeDerivedKeyRequest(_message.Message):
+    __slots__ = ("vault_key_id", "derived_key_id")
+    VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    vault_key_id: str
+    derived_key_id: str
+    def __init__(self, vault_key_id: _Optional[str] = ..., derived_key_id: _Optional[str] = ...) -> None: ...
+
+class RevokeDerivedKeyResponse(_message.Message):
     __slots__ = ("vault_key",)
     VAULT_KEY_FIELD_NUMBER: _ClassVar[int]
     vault_key: VaultKey

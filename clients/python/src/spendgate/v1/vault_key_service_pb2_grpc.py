@@ -61,6 +61,11 @@ class VaultKeyServiceStub(object):
                 request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyResponse.FromString,
                 _registered_method=True)
+        self.RevokeDerivedKey = channel.unary_unary(
+                '/spendgate.v1.VaultKeyService/RevokeDerivedKey',
+                request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyResponse.FromString,
+                _registered_method=True)
         self.GetVaultKeyUsage = channel.unary_unary(
                 '/spendgate.v1.VaultKeyService/GetVaultKeyUsage',
                 request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageRequest.SerializeToString,
@@ -114,6 +119,14 @@ class VaultKeyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeDerivedKey(self, request, context):
+        """Ends one key that was derived from a vault key, and those derived from it.
+        Its very next call is refused. Revoking again is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVaultKeyUsage(self, request, context):
         """Shows how full the caps of a vault key are.
         """
@@ -157,6 +170,11 @@ def add_VaultKeyServiceServicer_to_server(servicer, server):
                     servicer.RevokeVaultKey,
                     request_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyResponse.SerializeToString,
+            ),
+            'RevokeDerivedKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeDerivedKey,
+                    request_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyResponse.SerializeToString,
             ),
             'GetVaultKeyUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVaultKeyUsage,
@@ -306,6 +324,33 @@ class VaultKeyService(object):
             '/spendgate.v1.VaultKeyService/RevokeVaultKey',
             spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyRequest.SerializeToString,
             spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeDerivedKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.VaultKeyService/RevokeDerivedKey',
+            spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyRequest.SerializeToString,
+            spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

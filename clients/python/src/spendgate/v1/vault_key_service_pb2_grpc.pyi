@@ -47,6 +47,10 @@ class VaultKeyServiceStub:
     """
     RevokeVaultKey: _grpc.UnaryUnaryMultiCallable[_vault_key_service_pb2.RevokeVaultKeyRequest, _vault_key_service_pb2.RevokeVaultKeyResponse]
     """Ends a vault key. Its very next call is refused. Revoking again is harmless."""
+    RevokeDerivedKey: _grpc.UnaryUnaryMultiCallable[_vault_key_service_pb2.RevokeDerivedKeyRequest, _vault_key_service_pb2.RevokeDerivedKeyResponse]
+    """Ends one key that was derived from a vault key, and those derived from it.
+    Its very next call is refused. Revoking again is harmless.
+    """
     GetVaultKeyUsage: _grpc.UnaryUnaryMultiCallable[_vault_key_service_pb2.GetVaultKeyUsageRequest, _vault_key_service_pb2.GetVaultKeyUsageResponse]
     """Shows how full the caps of a vault key are."""
     ExplainAuthorization: _grpc.UnaryUnaryMultiCallable[_vault_key_service_pb2.ExplainAuthorizationRequest, _vault_key_service_pb2.ExplainAuthorizationResponse]
@@ -74,6 +78,10 @@ class VaultKeyServiceAsyncStub(VaultKeyServiceStub):
     """
     RevokeVaultKey: _aio.UnaryUnaryMultiCallable[_vault_key_service_pb2.RevokeVaultKeyRequest, _vault_key_service_pb2.RevokeVaultKeyResponse]  # type: ignore[assignment]
     """Ends a vault key. Its very next call is refused. Revoking again is harmless."""
+    RevokeDerivedKey: _aio.UnaryUnaryMultiCallable[_vault_key_service_pb2.RevokeDerivedKeyRequest, _vault_key_service_pb2.RevokeDerivedKeyResponse]  # type: ignore[assignment]
+    """Ends one key that was derived from a vault key, and those derived from it.
+    Its very next call is refused. Revoking again is harmless.
+    """
     GetVaultKeyUsage: _aio.UnaryUnaryMultiCallable[_vault_key_service_pb2.GetVaultKeyUsageRequest, _vault_key_service_pb2.GetVaultKeyUsageResponse]  # type: ignore[assignment]
     """Shows how full the caps of a vault key are."""
     ExplainAuthorization: _aio.UnaryUnaryMultiCallable[_vault_key_service_pb2.ExplainAuthorizationRequest, _vault_key_service_pb2.ExplainAuthorizationResponse]  # type: ignore[assignment]
@@ -128,6 +136,16 @@ class VaultKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vault_key_service_pb2.RevokeVaultKeyResponse, _abc.Awaitable[_vault_key_service_pb2.RevokeVaultKeyResponse]]:
         """Ends a vault key. Its very next call is refused. Revoking again is harmless."""
+
+    @_abc_1.abstractmethod
+    def RevokeDerivedKey(
+        self,
+        request: _vault_key_service_pb2.RevokeDerivedKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vault_key_service_pb2.RevokeDerivedKeyResponse, _abc.Awaitable[_vault_key_service_pb2.RevokeDerivedKeyResponse]]:
+        """Ends one key that was derived from a vault key, and those derived from it.
+        Its very next call is refused. Revoking again is harmless.
+        """
 
     @_abc_1.abstractmethod
     def GetVaultKeyUsage(
