@@ -11,6 +11,8 @@ OPINIONS := tests/second_opinions
 OPINIONS_VENV := .venv-second-opinions
 FUZZ_READY := $(FUZZ_VENV)/.ready
 SECONDS ?= 60
+SEEDS ?= 1000
+JOBS ?= 2
 
 .PHONY: help
 help: ## Show what there is to make.
@@ -32,6 +34,11 @@ check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code
 	@sh protos/breaking.sh $(BIN)/buf
+
+.PHONY: simulate
+simulate: $(READY) ## Tell SEEDS (1000) histories in which anything may break, or that of SEED again.
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --show,--seeds $(SEEDS) --jobs $(JOBS)) \
+	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(AGENTS),--agents $(AGENTS))
 
 .PHONY: bench
 bench: $(READY) ## Measure the whole path beside a bare proxy, and reading by itself.

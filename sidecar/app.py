@@ -25,6 +25,8 @@ from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request, error_answer, json_answer
 from sidecar.gate import Gate
 from sidecar.http_protocol import Connections, HttpConfig, HttpProtocol, Limits
+from sidecar.key_scope import PATH as KEY_SCOPE_PATH
+from sidecar.key_scope import KeyScope
 from sidecar.outbox import Outbox
 from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
@@ -77,10 +79,16 @@ class Edge:
     """The ASGI application: reads whole requests and hands them to the gate of their vendor."""
 
     def __init__(
-        self, routes: Sequence[Route], ready: Callable[[], Awaitable[list[str]]], *, body_bytes_max: int
+        self,
+        routes: Sequence[Route],
+        key_scope: KeyScope,
+        ready: Callable[[], Awaitable[list[str]]],
+        *,
+        body_bytes_max: int,
     ) -> None:
         """``body_bytes_max`` is the largest request body that is taken."""
         self._routes = routes
+        self._key_scope = key_scope
         self._ready = ready
         self._body_bytes_max = body_bytes_max
 
@@ -111,23 +119,18 @@ class Edge:
             problems = await self._ready()
             status = "not ready" if problems else "ready"
             return json_answer(503 if problems else 200, {"status": status, "problems": problems})
+        if path == KEY_SCOPE_PATH and scope["method"] == "GET":
+            return await self._key_scope.handle(_request(scope, path, b""))
         route = next((route for route in self._routes if path.startswith(route.path)), None)
         if route is None:
             known = " or ".join(f"{route.path}…" for route in self._routes)
             return error_answer(404, "path_unknown", f"Nothing is here. Call {known}.")
-        headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for name, value in scope["headers"]:
-            headers[name].append(value)
-        headers.default_factory = None
         body = await self._body(receive)
         if body is None:
             return route.gate.refuse(
                 Refused(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
             )
-        query = scope["query_string"].decode("latin-1")
-        return await route.gate.handle(
-            Request(scope["method"], path[len(route.prefix) :], query, headers, body)
-        )
+        return await route.gate.handle(_request(scope, path[len(route.prefix) :], body))
 
     async def _body(self, receive: Receive) -> bytes | None:
         body = bytearray()
@@ -141,6 +144,14 @@ class Edge:
                 return None
             if not message.get("more_body"):
                 return bytes(body)
+
+
+def _request(scope: Scope, path: str, body: bytes) -> Request:
+    headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for name, value in scope["headers"]:
+        headers[name].append(value)
+    headers.default_factory = None
+    return Request(scope["method"], path, scope["query_string"].decode("latin-1"), headers, body)
 
 
 class _Server(uvicorn.Server):
@@ -243,7 +254,7 @@ class Sidecar:
 
     def _server(self, routes: Sequence[Route], connections: Connections) -> _Server:
         settings = self._settings
-        edge = Edge(routes, self._problems, body_bytes_max=settings.body_bytes_max)
+        edge = Edge(routes, KeyScope(self._decisions), self._problems, body_bytes_max=settings.body_bytes_max)
         return _Server(
             HttpConfig(
                 edge,

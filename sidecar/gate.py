@@ -7,20 +7,20 @@ import itertools
 import logging
 import re
 import secrets
-import time
 from dataclasses import replace
 
 from sidecar import refusals
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.outbox import Outbox
-from sidecar.refusals import Refused, cap_rule, resets_at
+from sidecar.refusals import Refused, resets_at
 from sidecar.upstream import NoAnswer, NotSent, Upstream
 from sidecar.vault_keys import key_id, masked, presented_key
 from sidecar.vendor import Call, Failed, Money, Price, Reading, Succeeded, Unclear, Unpriced, Vendor
 from spendgate import derived_keys
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
+from spendgate.verdict import cap_rule
 
 log = logging.getLogger(__name__)
 
@@ -256,7 +256,8 @@ class Gate:
         settlement = sent.settlement
         # Steps on one object follow each other; so does a fresh try after a release.
         sent.next_waits = bool(call.step_of)
-        begun = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         try:
             answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
         except NotSent as error:
@@ -268,7 +269,7 @@ class Gate:
             repeatable = self._vendor.replays or call.idempotent
             raise refusals.outcome_unknown(verdict, str(error), repeatable=repeatable) from None
         finally:
-            settlement.latency.FromNanoseconds(int((time.monotonic() - begun) * 1e9))
+            settlement.latency.FromNanoseconds(int((clock() - begun) * 1e9))
         reading = self._vendor.classify(call, answer, repeat=verdict.duplicate)
         sent.next_waits |= isinstance(reading, Failed) or (
             isinstance(reading, Succeeded) and reading.steps_follow

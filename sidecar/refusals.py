@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sidecar import exchange
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
+from spendgate.verdict import deciding_cap, reason_name
 
 
 class Refused(Exception):
@@ -76,7 +77,7 @@ def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
             f"What this call moves can't be told before it is made: {unpriced}. Only a policy that names the "
             "endpoint as unpriced lets it pass, so repeating the call can't help."
         )
-    cap = next((cap for cap in verdict.caps if cap_rule(cap) == verdict.rule), None)
+    cap = deciding_cap(verdict)
     retryable = verdict.HasField("retry_time")
     retry_after_s = _seconds_until(verdict.retry_time) if retryable else None
     return Refused(
@@ -88,7 +89,7 @@ def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
         retry_after_s=retry_after_s,
         decided=True,
         again="",  # the policy server's sentence says it
-        reason=_reason_name(verdict.deny_reason),
+        reason=reason_name(verdict.deny_reason),
         remaining=cap.remaining if cap is not None else None,
         currency=cap.currency_code.lower() or None if cap is not None else None,
         cap=verdict.rule if code == "spend_cap_exceeded" else None,
@@ -176,12 +177,6 @@ def outcome_unknown(verdict: pb.AuthorizeResponse, why: str, *, repeatable: bool
     )
 
 
-def cap_rule(cap: policy_pb2.CapStatus) -> str:
-    """Return the name by which a verdict's rule names the cap."""
-    owner = cap.budget or cap.derived_key_id
-    return f"{owner}: {cap.cap}" if owner else cap.cap
-
-
 def resets_at(cap: policy_pb2.CapStatus) -> str | None:
     """Return when the cap resets, in RFC 3339; None when it does not."""
     return _rfc3339(cap.reset_time.seconds) if cap.HasField("reset_time") else None
@@ -190,11 +185,6 @@ def resets_at(cap: policy_pb2.CapStatus) -> str | None:
 @lru_cache(maxsize=256)
 def _rfc3339(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _reason_name(reason: int) -> str | None:
-    known = pb.DenyReason.DESCRIPTOR.values_by_number.get(reason)
-    return known.name.removeprefix("DENY_REASON_").lower() if known else None
 
 
 def _seconds_until(moment: Timestamp) -> int:

@@ -28,6 +28,11 @@ def key_text(request: Request) -> str:
     return ""
 
 
+def is_vault_key(key: str) -> bool:
+    """Tell whether ``key`` has the shape of a vault key."""
+    return _SHAPE.fullmatch(key) is not None
+
+
 def presented_key(request: Request, vendor: Vendor) -> str:
     """Return the vault key of a request, or raise `Refused`."""
     if len(request.headers.get(b"authorization", ())) > 1:
@@ -42,7 +47,7 @@ def presented_key(request: Request, vendor: Vendor) -> str:
             f"{vendor.name} key.",
             reason="raw_vendor_key",
         )
-    if key and not _SHAPE.fullmatch(key):
+    if key and not is_vault_key(key):
         raise Refused(
             401,
             "vault_key_invalid",

@@ -117,9 +117,9 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
             {},
         ),
         "VAULT_KEY_NOT_FOUND": (
-            lambda: admin(admin.keys.GetVaultKey, keys.GetVaultKeyRequest(vault_key_id="x")),
+            lambda: admin(admin.keys.GetVaultKey, keys.GetVaultKeyRequest(vault_key_id="a" * 12)),
             code.NOT_FOUND,
-            {"vaultKeyId": "x"},
+            {"vaultKeyId": "a" * 12},
         ),
         "NAME_TAKEN": (lambda: make_key(admin, day_cap(1)), code.ALREADY_EXISTS, {"name": "agent"}),
         "VERSION_CONFLICT": (

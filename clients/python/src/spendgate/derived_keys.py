@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spendgate.vault_key import SecretText, secret_text
+
 DOMAIN = b"spendgate derived key 1"
 """What is hashed or signed for derived keys begins with this, and nothing else does."""
 
@@ -56,7 +58,7 @@ class DerivedCap:
 
 
 def derive_key(
-    parent: str,
+    parent: str | SecretText,
     *,
     run_id: str = "",
     expires_at: int | None = None,
@@ -85,7 +87,7 @@ def derive_key(
     if run_id:
         caveats["run"] = run_id
     _check(caveats)
-    key_id, links, seed = _taken_apart(parent)
+    key_id, links, seed = _taken_apart(secret_text(parent))
     if len(links) == DEPTH_MAX:
         raise DerivationFailed(f"this key is derived {DEPTH_MAX} times already; derive from its parent")
     link, seed = _link(key_id, seed, canonical(caveats))

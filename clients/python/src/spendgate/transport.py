@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import ssl
 import threading
 from dataclasses import dataclass, field
@@ -63,6 +64,11 @@ def check_certificate_settings(
             f"SPENDGATE_{name}_CLIENT_CA asks clients for certificates, which only works with "
             f"SPENDGATE_{name}_CERT and SPENDGATE_{name}_KEY"
         )
+
+
+def plaintext_is_allowed() -> bool:
+    """Tell whether SPENDGATE_ALLOW_PLAINTEXT is set, for what has no settings of its own."""
+    return os.environ.get("SPENDGATE_ALLOW_PLAINTEXT", "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def token_in_the_clear(address: str, whose: str) -> str:

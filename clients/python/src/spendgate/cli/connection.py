@@ -9,12 +9,10 @@ from typing import Annotated, Any, Self, TypeVar
 
 import grpc
 import typer
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from spendgate import transport
+from spendgate import rpc, transport
 from spendgate.cli.failure import CommandFailed, UsageWrong
 from spendgate.transport import PolicyServerTrust, TransportUnsafe
 from spendgate.v1 import account_service_pb2_grpc, audit_service_pb2_grpc, vault_key_service_pb2_grpc
@@ -182,7 +180,7 @@ def open_channel(settings: OperatorSettings) -> grpc.Channel:
     or a certificate can't be used.
     """
     address = settings.policy_address
-    options = [("grpc.enable_http_proxy", 0), *settings.policy_trust.options()]
+    options = [*rpc.CHANNEL_OPTIONS, *settings.policy_trust.options()]
     try:
         credentials = settings.policy_trust.credentials()
     except TransportUnsafe as error:
@@ -246,18 +244,8 @@ class RequestFailed(CommandFailed):
 
     def __init__(self, error: grpc.RpcError, settings: OperatorSettings) -> None:
         self.code: grpc.StatusCode = error.code()
-        self.reason = _reason(error)
+        self.reason = rpc.error_info(error).reason
         super().__init__(_sentence(self.code, self.reason, error.details() or "", settings))
-
-
-def _reason(error: grpc.RpcError) -> str:
-    """Return the name of the ErrorReason without its prefix, "" when there is none."""
-    status = rpc_status.from_call(error)
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details if status else ():
-        if detail.Unpack(info):
-            return str(info.reason)
-    return ""
 
 
 def _sentence(code: grpc.StatusCode, reason: str, details: str, settings: OperatorSettings) -> str:
