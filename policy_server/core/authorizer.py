@@ -108,4 +108,4 @@ class Authorizer:
         if presented is None or standing is None:
             return question_of_stranger(call, await self._registry.account(DEFAULT_ACCOUNT)), None
         now_ms = self._now() + self._store_ahead_ms
-        return pose(Case(call, presented, standing, now_ms, self._hold_ttl_ms), self._calendar), standing
+        return pose(Case.of(call, presented, standing, now_ms, self._hold_ttl_ms), self._calendar), standing

@@ -74,7 +74,7 @@ def same_call(call: SpendCall, *, by_parameters: bool) -> str:
     their own the endpoint alone, because within the run they are one effect.
     """
     one_effect = call.spends and not (call.idempotency_key or call.step or by_parameters)
-    return _digest(call.endpoint, "" if one_effect else fingerprint_of(call))
+    return call.endpoint if one_effect else f"{call.endpoint} {fingerprint_of(call)}"
 
 
 def upstream_key(effect: Effect, attempt: int) -> str:

@@ -77,7 +77,7 @@ class Explainer:
         standing = await Directory(self._registry).standing(key_id) if vault_key.is_key_id(key_id) else None
         if standing is None and vault_key_id:
             raise VaultKeyNotFound(vault_key_id)
-        return Case(call, presented, standing, now_ms, self._hold_ttl_ms) if standing else None
+        return Case.of(call, presented, standing, now_ms, self._hold_ttl_ms) if standing else None
 
 
 def _examined(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from policy_server.core import derived_key, messages, vault_key
 from policy_server.core.derived_key import DerivedKey
@@ -49,6 +50,21 @@ class Case:
     now_ms: int
     hold_ttl_ms: int
     """For how long it is held, unless the call says it."""
+    terms: Terms
+    """What the policy says about the endpoint."""
+
+    @classmethod
+    def of(
+        cls,
+        call: SpendCall,
+        presented: vault_key.VaultKey | DerivedKey | None,
+        standing: Standing,
+        now_ms: int,
+        hold_ttl_ms: int,
+    ) -> Case:
+        """Return the case of a call."""
+        terms = standing.view.terms(call.endpoint, refund=bool(call.refunded_object_id))
+        return cls(call, presented, standing, now_ms, hold_ttl_ms, terms)
 
     @property
     def derived(self) -> DerivedKey | None:
@@ -64,11 +80,6 @@ class Case:
     def policy(self) -> Policy:
         """The policy of the key."""
         return self.standing.key.policy
-
-    @property
-    def terms(self) -> Terms:
-        """What the policy says about the endpoint."""
-        return self.standing.view.terms(self.call.endpoint, refund=bool(self.call.refunded_object_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +99,10 @@ def key_rules(case: Case) -> Iterator[Rule]:
     yield _rule(DenyReason.VAULT_KEY_UNKNOWN, broken=not _opens(case.presented, key))
     revoked = derived is not None and not set(derived.derived_key_ids).isdisjoint(key.revoked_derived)
     yield _rule(DenyReason.VAULT_KEY_REVOKED, broken=revoked or key.revoked_at_ms is not None)
-    moments = (key.policy.expires_at_ms, derived.expires_at_ms if derived else None)
-    expired = any(moment is not None and case.now_ms >= moment for moment in moments)
+    expires_at_ms = key.policy.expires_at_ms
+    expired = expires_at_ms is not None and case.now_ms >= expires_at_ms
+    if derived and derived.expires_at_ms is not None:
+        expired |= case.now_ms >= derived.expires_at_ms
     yield _rule(DenyReason.VAULT_KEY_EXPIRED, broken=expired)
     frozen = account.freeze_reason
     yield _rule(DenyReason.ACCOUNT_FROZEN, broken=frozen is not None, detail=frozen or "")
@@ -225,7 +238,12 @@ def call_cap_rules(case: Case) -> Iterator[Rule]:
 def _rule(
     reason: DenyReason, name: str = "", *, broken: bool, detail: str = "", sealed: bool = False
 ) -> Rule:
-    return Rule(reason, name, Refusal(reason, name, detail, sealed) if broken else None)
+    return Rule(reason, name, Refusal(reason, name, detail, sealed)) if broken else _kept(reason, name)
+
+
+@lru_cache(maxsize=1024)
+def _kept(reason: DenyReason, name: str) -> Rule:
+    return Rule(reason, name, None)
 
 
 def _opens(presented: vault_key.VaultKey | DerivedKey | None, key: KeyRecord) -> bool:
