@@ -14,13 +14,19 @@ from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
 from policy_server import tokens
+from policy_server.archive.care import DatabaseCare
+from policy_server.archive.database import Database
+from policy_server.archive.reader import ThreadedArchive
+from policy_server.archive.signing import SigningKey
 from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
 from policy_server.core.directory import Directory
-from policy_server.core.errors import SpendgateError
+from policy_server.core.errors import ArchiveUnavailable, SpendgateError
 from policy_server.core.explainer import Explainer
 from policy_server.core.settler import Settler
 from policy_server.core.strangers import Strangers
+from policy_server.core.trail import Trail
+from policy_server.drainer_process import DrainerProcess
 from policy_server.listener import CALLS_MAX, CertificateUnusable, limits, listen
 from policy_server.rpc.account_service import AccountServicer
 from policy_server.rpc.audit_service import AuditServicer
@@ -28,7 +34,8 @@ from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
-from policy_server.store.audit import RedisAuditTrail
+from policy_server.store.archive_progress import RedisArchiveProgress
+from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
 from policy_server.store.ledger import RedisLedger
 from policy_server.store.registry import RedisRegistry
@@ -50,11 +57,17 @@ _EXPIRE_EVERY_S = 1.0
 _CHECK_STORE_EVERY_S = 1.0
 _RECORD_STRANGERS_EVERY_S = 60.0
 
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_AUDIT_SERVICE = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
+"""Serves while the archive keeps up; the others do not need the archive."""
+
 _SERVICES = (
     policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
     vault_key_service_pb2.DESCRIPTOR.services_by_name["VaultKeyService"].full_name,
     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
-    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+    _AUDIT_SERVICE,
 )
 
 
@@ -86,7 +99,14 @@ class PolicyServer:
         self._explainer = Explainer(ledger, registry, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000)
         self._policy = PolicyServicer(authorizer, self._settler)
         self._administration = Administration(registry, ledger, now_ms)
-        self._trail = RedisAuditTrail(self._redis, self._watcher)
+        self._database = Database(settings.archive_url, settings.data_dir)
+        self._archive = ThreadedArchive(self._database)
+        self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
+        self._progress = RedisArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._care = DatabaseCare(
+            self._database, SigningKey.read_or_make(settings.data_dir), self._progress, registry, now_ms
+        )
+        self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -98,6 +118,7 @@ class PolicyServer:
         wrong = await check_durable(self._redis, allow_volatile=settings.allow_volatile)
         for problem in wrong:
             log.warning("the count may be lost: Redis has %s", problem)
+        await self._open_archive()
         if settings.allow_plaintext:
             log.warning(PLAINTEXT_ALLOWED)
         server = self._server()
@@ -107,7 +128,13 @@ class PolicyServer:
         log.info("policy server listens on %s:%s", settings.policy_host, port)
         tasks = [
             asyncio.create_task(work(stop))
-            for work in (self._expire_holds, self._watch_store, self._record_strangers)
+            for work in (
+                self._expire_holds,
+                self._watch_store,
+                self._record_strangers,
+                self._watch_archive,
+                self._drainer.run,
+            )
         ]
         try:
             await stop.wait()
@@ -122,8 +149,19 @@ class PolicyServer:
             self._policy.end_streams()
             await server.stop(settings.drain_s)
             await self._record_counted()
+            await self._drainer.stop()
+            self._archive.close()
+            self._care.close()
+            self._database.close()
             await self._redis.aclose()
             await self._watcher.aclose()
+
+    async def _open_archive(self) -> None:
+        try:
+            await asyncio.to_thread(self._database.migrate)
+        except ArchiveUnavailable as error:
+            # Decisions may go on without it; the drainer keeps trying.
+            log.error("%s", error.message)
 
     def _server(self) -> grpc.aio.Server:
         data_dir = self._settings.data_dir
@@ -145,7 +183,9 @@ class PolicyServer:
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
             AccountServicer(self._administration), server
         )
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self._trail), server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditServicer(self._trail, self._care), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
@@ -184,12 +224,25 @@ class PolicyServer:
                 log.warning("the counter store %s", "answers again" if answers else "does not answer")
                 await self._set_serving(serving)
 
+    async def _watch_archive(self, stop: asyncio.Event) -> None:
+        before = ""
+        while not stop.is_set():
+            try:
+                problem = (await self._progress.look()).problem
+            except SpendgateError as error:
+                problem = error.message
+            else:
+                await self._health.set(_AUDIT_SERVICE, _NOT_SERVING if problem else _SERVING)
+            if problem != before:
+                log.warning("the audit archive: %s", problem or "all is well again")
+                before = problem
+            await asyncio.sleep(_CHECK_STORE_EVERY_S)
+
     async def _set_serving(self, serving: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        status = _SERVING if serving else _NOT_SERVING
         for service in ("", *_SERVICES):
-            await self._health.set(service, status)
+            if service != _AUDIT_SERVICE or not serving:
+                await self._health.set(service, status)
 
 
 def _store_trust(settings: PolicyServerSettings) -> StoreTrust:

@@ -42,6 +42,9 @@ class PolicyServerSettings(BaseSettings):
     policy_port: Port = 50051
     """Port to listen on; 0 takes a free one."""
 
+    policy_socket: Path | None = None
+    """Unix socket to listen on beside the port, of this server alone: a nearer way for a local sidecar."""
+
     policy_cert: Path | None = None
     """Certificate that callers are shown, with its chain; with policy_key it turns TLS on."""
 
@@ -72,6 +75,12 @@ class PolicyServerSettings(BaseSettings):
     retention_days: Annotated[int, Field(ge=2, le=3650)] = 400
     """How long effects, exposures and past windows are remembered. A repeat of an older effect is new."""
 
+    archive_url: SecretStr | None = None
+    """Database of the audit archive, as sqlite:/// or postgresql://; audit.sqlite in data_dir unless said."""
+
+    audit_backlog_max: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    """How many audit events of an account may wait for the archive before its calls are refused."""
+
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10
     """How long calls under way may take when the server is told to stop."""
 
@@ -99,7 +108,26 @@ class PolicyServerSettings(BaseSettings):
                 "changed on the way: use rediss://, with SPENDGATE_REDIS_CA and without ssl_ parameters; "
                 "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
             )
+        if self.archive_url is not None and not _archive_is_safe(self.archive_url.get_secret_value()):
+            raise ValueError(
+                "archive_url leads to another machine, and the audit trail could be read and changed on the "
+                "way: add ?sslmode=verify-full, and &sslrootcert=/path/to/ca.pem for a CA of your own; "
+                "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+            )
         return self
+
+
+def _archive_is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    asked = parse_qs(parts.query)
+    # Without a host it is a file, or a socket of this machine.
+    hosts = [
+        *([parts.hostname] if parts.hostname else []),
+        *asked.get("host", []),
+        *asked.get("hostaddr", []),
+    ]
+    local = all(host.startswith("/") or transport.is_loopback(host) for host in hosts)
+    return local or asked.get("sslmode") == ["verify-full"]
 
 
 def _is_verified(redis_url: str) -> bool:

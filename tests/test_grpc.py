@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -165,8 +166,9 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
         assert (got_reason, got_code, got_metadata) == (reason, wanted, metadata)
         assert message
     nobody.channel.close()
-    # STORE_UNAVAILABLE needs a Redis that is away, and has tests of its own below.
-    covered = {f"ERROR_REASON_{reason}" for reason in (*table, "STORE_UNAVAILABLE", "UNSPECIFIED")}
+    # A Redis or an archive that is away has tests of its own, below and in test_archive.py.
+    elsewhere = ("STORE_UNAVAILABLE", "ARCHIVE_UNAVAILABLE", "UNSPECIFIED")
+    covered = {f"ERROR_REASON_{reason}" for reason in (*table, *elsewhere)}
     assert covered == set(ErrorReason.keys())
 
 
@@ -634,6 +636,28 @@ def test_a_port_in_use_is_said(redis: str, folder: Path) -> None:
 
 
 # Redis away.
+
+
+def test_a_socket_needs_the_same_tokens(redis: str, folder: Path) -> None:
+    """Its path may have any characters; the port answers beside it."""
+    path = folder / "po#li cy%41.sock"
+    with policy_server_process(folder, redis, "--policy-socket", str(path)) as server:
+        for address in (f"unix:{quote(str(path))}", policy_server_address(server)):
+            question = charge("vk_unknown", 1, "run-1")
+            caller, stranger = Caller(address, token(server, "sidecar")), Caller(address, "guess")
+            with caller.channel, stranger.channel:
+                assert caller(caller.policy.Authorize, question).decision == pb.DECISION_DENY
+                with pytest.raises(grpc.RpcError) as refused:
+                    stranger(stranger.policy.Authorize, question)
+                assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_socket_that_can_not_be_made_is_said(redis: str, folder: Path) -> None:
+    """The message names the path and the option."""
+    path = folder / "nowhere" / "policy.sock"
+    log = refuses_to_start(policy_server_process(folder, redis, "--policy-socket", str(path)))
+    assert str(path) in log
+    assert "--policy-socket" in log
 
 
 @pytest.fixture

@@ -13,8 +13,10 @@ from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.explainer import Explainer
 from policy_server.core.policy import Cap, Policy
+from policy_server.core.ports import ArchivedEvent, ArchiveHead
 from policy_server.core.settler import Settler
 from policy_server.core.strangers import Strangers
+from policy_server.core.trail import Trail
 from policy_server.core.types import (
     Amount,
     AuditEvent,
@@ -28,7 +30,7 @@ from policy_server.core.types import (
 )
 from policy_server.core.vault_key import parse
 from policy_server.core.window import Window
-from policy_server.store.audit import RedisAuditTrail
+from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import connect_watcher
 from policy_server.store.ledger import RedisLedger
 from policy_server.store.registry import RedisRegistry
@@ -93,6 +95,28 @@ class Server:
         return result
 
 
+class NothingArchived:
+    """An archive that nobody drains into: all events are still in Redis."""
+
+    async def heads(self) -> dict[str, ArchiveHead]:
+        """No account has any."""
+        return {}
+
+    async def head(self, account: str) -> int:
+        """There is none."""
+        return 0
+
+    async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
+        """There are none."""
+        return []
+
+    async def page(
+        self, account: str, wanted: AuditFilter, before: int | None, limit: int
+    ) -> tuple[list[AuditEvent], int | None]:
+        """There are none."""
+        return [], None
+
+
 class World:
     """A server, its Redis, its clock, and short ways to ask and to look."""
 
@@ -103,7 +127,7 @@ class World:
         # No time limit: a busy machine is not a Redis that is away.
         self.redis: Any = connect_watcher(url)
         self.server = Server(self)
-        self.trail = RedisAuditTrail(self.redis, self.redis)
+        self.trail = Trail(RedisAuditTail(self.redis, self.redis), NothingArchived())
         self._keys = 0
 
     async def close(self) -> None:

@@ -3,6 +3,8 @@
     SpendgateError
     ├── FieldInvalid          a field is missing or malformed
     ├── StoreUnavailable      the counter store did not answer in time or not well
+    ├── ArchiveUnavailable    the audit archive did not answer in time or not well
+    ├── NothingLost           the archive has all that was ever archived
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
     ├── NameTaken             a working vault key has this name
@@ -15,7 +17,7 @@
 A refusal is none of these: it is an answer.
 """
 
-from policy_server.core.vault_key import is_key_id
+from policy_server.core.vault_key import KEY_ID_LENGTH
 
 
 class SpendgateError(Exception):
@@ -38,16 +40,27 @@ class StoreUnavailable(SpendgateError):
     """The counter store did not answer in time or not well."""
 
 
+class ArchiveUnavailable(SpendgateError):
+    """The audit archive did not answer in time or not well."""
+
+
+class NothingLost(SpendgateError):
+    """The archive has all that was ever archived."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"the archive has all that was ever archived of account {account}", account=account)
+
+
 class VaultKeyNotFound(SpendgateError):
     """No vault key has this id."""
 
     def __init__(self, vault_key_id: str) -> None:
-        if is_key_id(vault_key_id):
-            super().__init__(f"no vault key has the id {vault_key_id!r}", vaultKeyId=vault_key_id)
-        else:  # it may be the whole key, with its secret
-            super().__init__(
-                "what was given is not the id of a vault key: that is the 12 characters after vk_ in the key"
-            )
+        # What is longer than an id may be the whole key, with its secret.
+        shown = vault_key_id if len(vault_key_id) <= KEY_ID_LENGTH else "…"
+        super().__init__(
+            f"no vault key has the id {shown!r}; it is the {KEY_ID_LENGTH} characters after vk_ in the key",
+            vaultKeyId=shown,
+        )
 
 
 class VaultKeyIsRevoked(SpendgateError):
@@ -103,7 +116,7 @@ class HoldNotFound(SpendgateError):
 
 
 class HoldClosed(SpendgateError):
-    """The hold was closed with another outcome, or a later attempt took its place."""
+    """The hold was closed with another outcome, or a later attempt or repeat took its place."""
 
     def __init__(self, authorization_id: str, state: str) -> None:
         super().__init__(

@@ -21,6 +21,8 @@ from policy_server.core.types import (
     Settlement,
     SettleResult,
     SpendCall,
+    UnresolvedCursor,
+    UnresolvedPage,
 )
 from policy_server.core.window import Span
 
@@ -181,6 +183,9 @@ class Ledger(Protocol):
     async def unfreeze_run(self, account: str, vault_key_id: str, run_id: str) -> bool:
         """Let a frozen run go on, and record it; tell whether it was frozen."""
 
+    async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
+        """Return unknown holds of the cursor's account, the oldest first."""
+
 
 class Registry(Protocol):
     """Keeps vault keys and accounts; every change is recorded in the same step."""
@@ -225,3 +230,181 @@ class AuditTrail(Protocol):
         self, account: str, wanted: AuditFilter, after: int | None
     ) -> AsyncIterator[tuple[AuditEvent | None, int]]:
         """Yield wanted events as they are written, and checkpoints, each with its sequence."""
+
+
+class AuditTail(Protocol):
+    """Reads what was recorded lately, and is still in the store.
+
+    Every method raises `StoreUnavailable` when the store does not answer.
+    """
+
+    async def scan(
+        self, account: str, wanted: AuditFilter, before: int | None, above: int, limit: int
+    ) -> tuple[list[AuditEvent], int | None, bool]:
+        """Look at events below ``before`` and above ``above``, newest first.
+
+        Returns those that are wanted, the lowest sequence that was looked at, or
+        ``before`` when there was none, and whether there was none below it.
+        """
+
+    async def oldest(self, account: str) -> int | None:
+        """Return the sequence of the oldest event that is still there."""
+
+    def follow(self, account: str, after: int | None) -> AsyncIterator[tuple[list[AuditEvent], int]]:
+        """Yield events above ``after``, or from now on, as they come, each time with the last sequence.
+
+        Now and then it yields none, so that the caller knows that it goes on.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveHead:
+    """The newest event of an account that the archive has."""
+
+    sequence: int
+    hash: bytes
+    """SHA-256 over the hash before it and the event: it stands for the whole trail so far."""
+    epoch: str = ""
+    """The ledger that the event was written in; empty when it names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the store has for the archive."""
+
+    entries: Sequence[tuple[int, Sequence[bytes]]]
+    """Sequence, and field names and values in turn, of events, oldest first."""
+    newest: int
+    """Sequence of the newest event there is."""
+    marked: int
+    """The newest event that was said to be archived, by `Backlog.mark`; 0 when none was."""
+    marked_hash: bytes
+
+
+class Backlog(Protocol):
+    """The events that the store keeps until they are archived.
+
+    Every method raises `StoreUnavailable` when the store does not answer.
+    """
+
+    def accounts(self) -> Sequence[str]:
+        """Return the accounts that may have events."""
+
+    def look(self, account: str, first: int, limit: int) -> Waiting:
+        """Return events from sequence ``first`` on."""
+
+    def mark(self, account: str, head: ArchiveHead) -> None:
+        """Note that events up to ``head`` are archived for good; never goes back."""
+
+    def trim(self, account: str, first: int) -> None:
+        """Let go of events below sequence ``first``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedEvent:
+    """One audit event as the archive keeps it."""
+
+    sequence: int
+    created_at_ms: int
+    account: str
+    fields: Mapping[str, str]
+    """Every field of the stream entry, unchanged and in its order."""
+    hash: bytes
+
+
+class Archive(Protocol):
+    """Keeps audit events for good, and reads them.
+
+    Every method raises `ArchiveUnavailable` when the database does not answer.
+    """
+
+    async def heads(self) -> Mapping[str, ArchiveHead]:
+        """Return the newest event of each account that has any."""
+
+    async def head(self, account: str) -> int:
+        """Return the sequence of an account's newest event; 0 when it has none."""
+
+    async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
+        """Return events above sequence ``after``, oldest first."""
+
+    async def page(
+        self, account: str, wanted: AuditFilter, before: int | None, limit: int
+    ) -> tuple[list[AuditEvent], int | None]:
+        """Return wanted events below sequence ``before``, newest first, and where to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A signed statement of what an account's chain had come to."""
+
+    account: str
+    sequence: int
+    hash: bytes
+    created_at_ms: int
+    key_id: str
+    """The first 16 hex digits of the SHA-256 of the public key."""
+    signature: bytes = b""
+
+    @property
+    def signed_text(self) -> bytes:
+        """What the signature is over."""
+        lines = ("spendgate audit checkpoint 1", self.account, str(self.sequence), self.hash.hex())
+        return "\n".join((*lines, str(self.created_at_ms), self.key_id, "")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class AccountProgress:
+    """How far the archive is with one account."""
+
+    account: str
+    newest: int
+    """Sequence of the newest event."""
+    archived: int
+    """Sequence of the newest event in the archive."""
+    archived_hash: bytes
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return max(0, self.newest - self.archived)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the archive is, and what is wrong."""
+
+    accounts: tuple[AccountProgress, ...]
+    problem: str
+    """Empty while the archive keeps up."""
+    backlog_max: int
+    """How many events of one account may wait."""
+
+
+class ArchiveProgress(Protocol):
+    """Tells how far the archive is behind the store; raises `StoreUnavailable`."""
+
+    async def look(self) -> Progress:
+        """Return how far it is."""
+
+
+class ArchiveCare(Protocol):
+    """What operators do with the archive; raises `ArchiveUnavailable` and `StoreUnavailable`."""
+
+    @property
+    def public_key(self) -> str:
+        """The key that checkpoints are signed with, as PEM."""
+
+    async def progress(self) -> Progress:
+        """Return how far the archive is."""
+
+    def export(self, account: str, after: int) -> AsyncIterator[list[str]]:
+        """Yield the lines of an export that begins after event ``after``."""
+
+    async def checkpoint(self, account: str) -> Checkpoint:
+        """Sign the newest archived event; `FieldInvalid` when there is none."""
+
+    async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
+        """Go on after events that the archive has lost; return the first and the last of them.
+
+        Raises `NothingLost` when it has all that was ever archived.
+        """

@@ -10,8 +10,17 @@ import hashlib
 
 PREFIX = "spendgate:"
 
+UNKNOWN_FROM = 2**52
+"""Above every time in ms: where the unknown holds begin among the deadlines."""
+
 ACCOUNTS = f"{PREFIX}accounts"
 """Set: the accounts that have had keys."""
+
+ARCHIVE_LEASE = f"{PREFIX}archive-lease"
+"""String: the drainer whose turn it is. It saves work; nothing else rests on it."""
+
+ARCHIVE_PROBLEM = f"{PREFIX}archive-problem"
+"""String: why events do not reach the archive."""
 
 
 def account_of_key(key_id: str) -> str:
@@ -43,8 +52,17 @@ class AccountKeys:
         return f"{self._root}audit"
 
     @property
+    def archived(self) -> str:
+        """Hash: sequence and hash of the newest audit event that is in the archive for good."""
+        return f"{self._root}archived"
+
+    @property
     def deadlines(self) -> str:
-        """Sorted set: authorization ids of open holds by deadline in ms."""
+        """Sorted set: authorization ids of holds without an outcome.
+
+        Those in time by their deadline in ms; behind them the unknown ones by
+        `UNKNOWN_FROM` and when they were taken, in ms.
+        """
         return f"{self._root}deadlines"
 
     @property

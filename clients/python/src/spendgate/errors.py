@@ -102,18 +102,6 @@ class AccountFrozen(Refused):
     reason = "account_frozen"
 
 
-class RunNotAllowed(Refused):
-    """The key was derived for another run."""
-
-    reason = "run_not_allowed"
-
-
-class RunFrozen(Refused):
-    """The same call was refused in this run again and again: end the run."""
-
-    reason = "run_frozen"
-
-
 class EndpointNotAllowed(Refused):
     """No pattern of the policy allows this endpoint."""
 
@@ -142,6 +130,18 @@ class RunIdRequired(Refused):
     """The policy counts by run, or the call has no name, and no run is given."""
 
     reason = "run_id_required"
+
+
+class RunFrozen(Refused):
+    """The run asked for the same in vain again and again, and is stopped."""
+
+    reason = "run_frozen"
+
+
+class RunNotAllowed(Refused):
+    """The vault key is for another run."""
+
+    reason = "run_not_allowed"
 
 
 class IdempotencyMismatch(Refused):
