@@ -25,6 +25,7 @@ import pytest
 import redis as redis_client
 
 from spendgate.cli.up_settings import UpSettings, bare_environment
+from spendgate.derived_keys import derived_key_id
 from spendgate.v1 import amount_pb2, policy_service_pb2, policy_service_pb2_grpc
 from tests.processes import (
     Process,
@@ -62,11 +63,12 @@ class Operator:
         self.folder = folder
         self.environment = clean_environment() | settings
 
-    def __call__(self, *arguments: str, **settings: str) -> Answer:
+    def __call__(self, *arguments: str, stdin: str | None = None, **settings: str) -> Answer:
         done = subprocess.run(
             [*COMMAND, *arguments],
             cwd=self.folder,
             env=self.environment | settings,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -188,7 +190,16 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         *("--allow", "POST /v1/charges", "--cap", "calls 20/run on POST /v1/charges"),
         *("--currency", "usd", "--parameter", "customer=cus_1,cus_2 required", "--parameter", "!destination"),
         *("--budget", "team", "--vendor-account", "acct_1", "--unpriced", "POST /v1/charges", "--shadow"),
-        *("--effects", "by-parameters", "--refunds", "own-cap", "--expires", "2999-01-31T00:00:00Z"),
+        *(
+            "--effects",
+            "by-parameters",
+            "--refunds",
+            "own-cap",
+            "--repeated-refusals",
+            "0",
+            "--expires",
+            "2999-01-31T00:00:00Z",
+        ),
     )
     key = spendgate("keys", "create", "all", *options, "--json").json["vaultKey"]
     policy = key["policy"]
@@ -209,6 +220,7 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         "unpriced": ["POST /v1/charges"],
         "vendorAccounts": ["acct_1"],
         "refunds": "REFUND_RULE_OWN_CAP",
+        "repeatedRefusalsMax": 0,
     }
     shown = spendgate("keys", "show", "all").out
     for part in (
@@ -691,3 +703,80 @@ def test_up_hands_twilio_to_the_sidecar_only(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.sidecar_environment(None).items() >= given.items()
     assert not (settings.policy_environment().keys() | bare_environment().keys()) & given.keys()
     assert settings.upstream_text().endswith(f"; Twilio, account {given['TWILIO_ACCOUNT_SID']}")
+
+
+def test_a_frozen_run_is_shown_and_lifted(spendgate: Operator, policy_server: Process) -> None:
+    """By the key's name and the run."""
+    made = spendgate(
+        *("keys", "create", "circling", *SHOP, "--repeated-refusals", "1", "--json"),
+    ).json
+    secret, key_id = made["secretVaultKey"], made["vaultKey"]["vaultKeyId"]
+    assert authorize(policy_server, secret, "run-1", 1, "POST /v1/payouts") == "deny"
+    assert authorize(policy_server, secret, "run-1", 1) == "deny"
+    (run,) = [
+        run for run in spendgate("runs", "frozen", "--json").json["frozenRuns"] if run["vaultKeyId"] == key_id
+    ]
+    assert (run["runId"], run["reason"], run["endpoint"]) == (
+        "run-1",
+        "endpoint_not_allowed",
+        "POST /v1/payouts",
+    )
+    assert "endpoint_not_allowed" in spendgate("runs", "frozen").out
+    assert spendgate("runs", "unfreeze", "circling", "run-1").code == 0
+    assert authorize(policy_server, secret, "run-1", 1) == "allow"
+    again = spendgate("runs", "unfreeze", "circling", "run-1")
+    assert (again.code, again.error) == (
+        1,
+        f"spendgate: the run 'run-1' is not frozen for the vault key {key_id}\n",
+    )
+
+
+def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
+    """Nothing is counted by asking."""
+    spendgate("keys", "create", "asked", *SHOP)
+    call = ("explain", "asked", "POST /v1/charges", "--run", "run-1", "--parameter", "customer=cus_1")
+    told = spendgate(*call, "--amount", "usd 19.00")
+    assert told.code == 0
+    assert told.out.startswith("It would be allowed.")
+    refused = spendgate(*call, "--amount", "usd 1000000.00", "--json").json
+    assert refused["answer"]["denyReason"] == "DENY_REASON_CAP_EXCEEDED"
+    broken = [rule["rule"] for rule in refused["rules"] if rule["verdict"] == "RULE_VERDICT_BROKEN"]
+    assert broken == [refused["answer"]["rule"]]
+    assert spendgate(*call, "--amount", "usd 1000000.00").out.startswith("It would be refused: 100000000 (in")
+    for wrong in (("--amount", "19 usd"), ("--parameter", "customer")):
+        assert spendgate(*call[:3], *wrong).code == 2
+    usage = spendgate("usage", "asked", "--json").json["caps"]
+    assert {cap["settled"] for cap in usage} | {cap["held"] for cap in usage} == {"0"}
+
+
+def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: Process) -> None:
+    """From standard input, without asking the server; found in a leak, it ends and its parent does not."""
+    secret = spendgate("keys", "create", "parent", *SHOP, "--json").json["secretVaultKey"]
+    options = (
+        "--run",
+        "run-1",
+        "--allow",
+        "POST /v1/charges",
+        "--cap",
+        "usd 20.00/total",
+        "--cap",
+        "calls 5/run",
+    )
+    derived = spendgate("keys", "derive", *options, "--expires-in", "1h", stdin=secret).out.strip()
+    assert derived_key_id(derived)
+    assert authorize(policy_server, derived, "run-2", 1) == "deny"
+    assert authorize(policy_server, derived, "run-1", 2_001) == "deny"
+    assert authorize(policy_server, derived, "run-1", 2_000) == "allow"
+    ended = spendgate("keys", "revoke", derived)
+    assert ended.code == 0
+    assert derived_key_id(derived) in ended.out
+    assert derived not in ended.out
+    assert authorize(policy_server, derived, "run-1", 2_000) == "deny"
+    assert authorize(policy_server, secret, "run-1", 2_000) == "allow"
+    other = spendgate("keys", "derive", "--label", "other", stdin=secret).out.strip()
+    by_id = spendgate("keys", "revoke", "parent", "--derived", derived_key_id(other), "--json").json
+    assert by_id["revokedDerivedKeyIds"] == [derived_key_id(derived), derived_key_id(other)]
+    assert by_id["state"] == "VAULT_KEY_STATE_ACTIVE"
+    for wrong in ((), ("--run", "ü"), ("--cap", "usd 1/day"), ("--cap", "usd 1/call on POST /v1/charges")):
+        failed = spendgate("keys", "derive", *wrong, stdin=secret)
+        assert (failed.code, secret in failed.error) == (2, False)

@@ -232,6 +232,12 @@ class VersionConflict(NoDecision):
     reason = "version_conflict"
 
 
+class RunNotFrozen(NoDecision):
+    """The run is not frozen for this vault key."""
+
+    reason = "run_not_frozen"
+
+
 class HoldNotFound(NoDecision):
     """No hold has this authorization id."""
 
