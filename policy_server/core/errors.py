@@ -104,7 +104,7 @@ class HoldNotFound(SpendgateError):
 
 
 class HoldClosed(SpendgateError):
-    """The hold was closed with another outcome, or a later attempt took its place."""
+    """The hold was closed with another outcome, or a later attempt or repeat took its place."""
 
     def __init__(self, authorization_id: str, state: str) -> None:
         super().__init__(
