@@ -262,6 +262,19 @@ class VaultKeyUnchangeable(NoDecision):
     reason = "vault_key_revoked"
 
 
+class ArchiveUnavailable(NoDecision):
+    """The archive of the audit trail did not answer."""
+
+    reason = "archive_unavailable"
+    retries_help = True
+
+
+class NothingLost(NoDecision):
+    """There is nothing to rebuild: nothing that was ever archived is lost."""
+
+    reason = "nothing_lost"
+
+
 class DuplicateEffect(SpendGateError):
     """The effect was held or settled before: it must not be made again."""
 
