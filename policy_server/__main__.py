@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# gRPC reads this once, when it is first imported; docs/adr/0016-grpc-on-one-machine.md tells why.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+
 import asyncio
 import logging
 import signal

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.parse import quote
+
 import grpc
 
 from policy_server.core.errors import SpendgateError
@@ -11,6 +14,7 @@ from spendgate.transport import Pem, PemFiles, TransportUnsafe
 _MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _METADATA_BYTES_MAX = 16 * 1024
 _STREAMS_PER_CONNECTION = 256
+_HANDSHAKE_MS = 10_000
 _PING_AFTER_MS = 60_000
 _PING_TIMEOUT_MS = 20_000
 _PINGS_APART_MS = 10_000
@@ -22,6 +26,10 @@ CALLS_MAX = 4_096
 
 class PortInUse(SpendgateError):
     """Another process listens on the port."""
+
+
+class SocketUnusable(SpendgateError):
+    """The unix socket can't be made."""
 
 
 class CertificateUnusable(SpendgateError):
@@ -37,6 +45,7 @@ def limits(settings: PolicyServerSettings) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", _METADATA_BYTES_MAX),
         ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
         ("grpc.max_allowed_incoming_connections", settings.policy_connections_max),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         # A caller that is gone without a word makes room.
         ("grpc.keepalive_time_ms", _PING_AFTER_MS),
         ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
@@ -49,7 +58,7 @@ def limits(settings: PolicyServerSettings) -> list[tuple[str, int]]:
 def listen(server: grpc.aio.Server, settings: PolicyServerSettings) -> int:
     """Let ``server`` listen as the settings say; return the port.
 
-    Raises `PortInUse` and `CertificateUnusable`.
+    Raises `PortInUse`, `SocketUnusable` and `CertificateUnusable`.
     """
     address = f"{settings.policy_host}:{settings.policy_port}"
     credentials = _credentials(settings)
@@ -65,7 +74,20 @@ def listen(server: grpc.aio.Server, settings: PolicyServerSettings) -> int:
             f"can't listen on {address}: another process does, or the address is not this machine's. "
             "Stop that process, or choose another port with --policy-port (SPENDGATE_POLICY_PORT)."
         )
+    if settings.policy_socket is not None:
+        _listen_on_socket(server, settings.policy_socket.absolute())
     return port
+
+
+def _listen_on_socket(server: grpc.aio.Server, path: Path) -> None:
+    try:
+        server.add_insecure_port(f"unix:{quote(str(path))}")
+    except RuntimeError:
+        raise SocketUnusable(
+            f"can't listen on the socket {path}: its folder must exist and be writable, and the path must "
+            "have at most 107 bytes. Choose another with --policy-socket (SPENDGATE_POLICY_SOCKET), or leave "
+            "it out."
+        ) from None
 
 
 def _credentials(settings: PolicyServerSettings) -> grpc.ServerCredentials | None:

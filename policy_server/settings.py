@@ -42,6 +42,9 @@ class PolicyServerSettings(BaseSettings):
     policy_port: Port = 50051
     """Port to listen on; 0 takes a free one."""
 
+    policy_socket: Path | None = None
+    """Unix socket to listen on beside the port, of this server alone: a nearer way for a local sidecar."""
+
     policy_cert: Path | None = None
     """Certificate that callers are shown, with its chain; with policy_key it turns TLS on."""
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# gRPC reads this once, when it is first imported; docs/adr/0016-grpc-on-one-machine.md tells why.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+
 import asyncio
 import logging
 import signal
@@ -11,7 +16,8 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from sidecar.app import CannotStart, Sidecar
+from sidecar.app import Sidecar
+from sidecar.backends import CannotStart
 from sidecar.settings import SidecarSettings
 from spendgate.process_memory import keep_private
 

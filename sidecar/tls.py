@@ -6,9 +6,6 @@ import ssl
 
 from spendgate.transport import PemFiles
 
-HANDSHAKE_S = 10.0
-"""How long a client may take for the TLS handshake."""
-
 
 def listener_context(files: PemFiles) -> ssl.SSLContext:
     """Return what the listener uses; raises `spendgate.transport.TransportUnsafe`.

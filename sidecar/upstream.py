@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -39,6 +40,9 @@ class Upstream:
         self._authorization = authorization
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
         self._session: aiohttp.ClientSession | None = None
+        secret = f"{origin} {authorization.get_secret_value()}"
+        self.sender = hashlib.sha256(secret.encode()).hexdigest()[:16]
+        """Names address and credentials without telling them."""
 
     async def open(self) -> None:
         """Prepare the connections; they are made when needed."""
@@ -68,8 +72,7 @@ class Upstream:
             headers = [(name.lower(), value) for name, value in response.raw_headers]
             if forward.streams and response.status < 300:
                 return Answer(response.status, headers, chunks=_chunks(response))
-            async with response:
-                body = await _whole(response)
+            body = await _whole(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(type(error).__name__) from None
         except TimeoutError:
@@ -102,6 +105,15 @@ class Upstream:
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body to its end, which gives its connection back, or close that."""
+    try:
+        return await _body(response)
+    except BaseException:
+        response.close()
+        raise
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
     if response.content_length is not None and response.content_length <= _ANSWER_BYTES_MAX:
         return await response.read()
     body = bytearray()

@@ -16,6 +16,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -673,6 +674,32 @@ def spend(operator: Operator) -> str:
     """Return what the demo key has spent and holds today, in minor units."""
     (day,) = operator("usage", "demo", "--json").json["caps"]
     return str(int(day["settled"]) + int(day["held"]))
+
+
+def test_up_told_to_stop_loses_no_call_under_way(up: Operator) -> None:
+    """SIGTERM while Stripe works: the agent gets its answer, and what it paid is counted, not only held."""
+    with running(up) as (process, summary):
+        stripe = Path(summary["dataDir"], "simulator.url").read_text().strip()
+
+        def control(method: str, what: str, body: dict[str, Any] | None = None) -> Any:
+            request = urllib.request.Request(
+                f"{stripe}/_simulator/{what}", method=method, data=json.dumps(body).encode() if body else None
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+
+        control("POST", "faults", {"fault": "delay", "seconds": 60, "match": {"method": "POST"}})
+        with ThreadPoolExecutor(1) as agents:
+            paying = agents.submit(charge, summary)
+            wait_for(lambda: control("GET", "requests?method=POST"), "Stripe has the charge")
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: "sidecar stops" in (up.folder / "up.log").read_text(), "it stops")
+            control("DELETE", "faults")
+            assert paying.result()[0]["amount"] == 1900
+        assert process.wait() == 0
+    with running(up):
+        (day,) = up("usage", "demo", "--json").json["caps"]
+        assert (day["settled"], day["held"]) == ("1900", "0")
 
 
 def test_up_ends_when_a_part_ends(up: Operator) -> None:

@@ -26,6 +26,7 @@ from policy_server.core.types import DenyReason
 from policy_server.settings import PolicyServerSettings
 from policy_server.store import keys
 from sidecar import refusals
+from sidecar.reconcile import ReconcileOptions
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
@@ -130,6 +131,7 @@ def commands() -> dict[str, set[str]]:
     walk(typer.main.get_command(app), "spendgate")
     for name, settings in (("policy-server", PolicyServerSettings), ("sidecar", SidecarSettings)):
         found[f"spendgate {name}"] = {option(field) for field in settings.model_fields}
+    found["spendgate reconcile"] = {*map(option, ReconcileOptions.model_fields), "--json"}
     return found
 
 
@@ -155,6 +157,7 @@ def default_text(info: Any) -> str:
     [
         ("Policy server", PolicyServerSettings, "spendgate policy-server"),
         ("Sidecar", SidecarSettings, "spendgate sidecar"),
+        ("Reconcile", ReconcileOptions, "spendgate reconcile"),
         ("Everything in one terminal", UpSettings, "spendgate up"),
         ("Operator's commands", OperatorSettings, "spendgate keys list"),
         ("Doctor", DoctorSettings, "spendgate doctor"),
@@ -164,8 +167,12 @@ def default_text(info: Any) -> str:
 def test_every_setting_is_documented(heading: str, settings: type[BaseSettings], command: str) -> None:
     """Name, option, default and range of each, and no other."""
     documented = {row[0]: row for row in rows("docs/settings.md", heading)}
+    # What it shares with the sidecar stands there.
+    shared = SidecarSettings.model_fields if settings is ReconcileOptions else {}
     fields = {
-        environment_name(name, info.validation_alias): name for name, info in settings.model_fields.items()
+        environment_name(name, info.validation_alias): name
+        for name, info in settings.model_fields.items()
+        if name not in shared
     }
     assert documented.keys() == fields.keys()
     for variable, name in fields.items():
@@ -201,7 +208,7 @@ def test_every_command_is_documented_with_its_options(command: str) -> None:
     """The section of a command names its options, itself or by the groups it refers to, and no others."""
     page = "docs/commands.md"
     text = section(page, command)
-    if command in {"spendgate policy-server", "spendgate sidecar"}:
+    if command in {"spendgate policy-server", "spendgate sidecar", "spendgate reconcile"}:
         assert "settings.md#" in text
         return
     groups = {

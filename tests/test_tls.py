@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from tests.processes import (
     wait_for,
 )
 from tests.stack import CHARGE, Simulator, sidecar_process, simulator_process
-from tests.test_cli import Operator
+from tests.test_cli import Operator, free_port, running
 from tests.test_grpcurl import GRPCURL
 from tests.tls_relay import tls_relay
 
@@ -268,6 +269,21 @@ def test_a_policy_server_takes_no_redis_that_is_not_the_one_it_knows(
     assert "hunter2" not in process.log
 
 
+def test_a_client_that_never_ends_its_handshake_is_given_up(ours: Authority, tmp_path: Path) -> None:
+    """As one is that never ends its request: nobody keeps a connection open by saying nothing."""
+    shown = ours.issue()
+    settings = {
+        "sidecar_token": "token",
+        "read_timeout_s": "0.5",
+        "sidecar_cert": str(shown.certificate),
+        "sidecar_key": str(shown.key),
+    }
+    with sidecar_process(tmp_path, f"{HERE}:9", f"http://{HERE}:9", **settings) as sidecar:
+        port = int(str(sidecar.found(r"https://127.0.0.1:(\d+) for")))
+        with socket.create_connection((HERE, port), timeout=30) as silent:
+            assert silent.recv(1) == b""
+
+
 def test_certificates_are_renewed_without_a_restart(
     secured: Secured, ours: Authority, theirs: Authority, tmp_path: Path
 ) -> None:
@@ -312,6 +328,48 @@ def test_grpcurl_reaches_health_over_mtls(secured: Secured) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"status": "SERVING"}
+
+
+def test_up_runs_everything_with_certificates_and_doctor_finds_it_in_order(ours: Authority) -> None:
+    """With no setting beyond those that the parts have by themselves, and the CAs that `up` needs."""
+    server, client = ours.issue(), ours.issue("operator")
+    ports = {f"SPENDGATE_{name}_PORT": str(free_port()) for name in ("POLICY", "SIDECAR", "SIDECAR_ROOT")}
+    with temporary_folder() as folder:
+        operator = Operator(
+            folder,
+            {
+                **ports,
+                "SPENDGATE_POLICY_ADDRESS": f"{HERE}:{ports['SPENDGATE_POLICY_PORT']}",
+                **{
+                    f"SPENDGATE_{part}": str(path)
+                    for who in ("POLICY", "SIDECAR")
+                    for part, path in (
+                        (f"{who}_CERT", server.certificate),
+                        (f"{who}_KEY", server.key),
+                        (f"{who}_CLIENT_CA", ours.file),
+                        (f"{who}_CA", ours.file),
+                    )
+                },
+                "SPENDGATE_CLIENT_CERT": str(client.certificate),
+                "SPENDGATE_CLIENT_KEY": str(client.key),
+            },
+        )
+        with running(operator) as (_, summary):
+            assert summary["sidecar"].startswith("https://")
+            context = ssl.create_default_context(cafile=str(ours.file))
+            context.load_cert_chain(client.certificate, client.key)
+            headers = {
+                "Authorization": f"Bearer {Path(summary['demoKeyFile']).read_text().strip()}",
+                "Spendgate-Run-Id": "run-1",
+            }
+            with httpx.Client(verify=context, timeout=30, headers=headers) as agent_client:
+                answer = agent_client.post(f"{summary['sidecar']}/v1/charges", data=dict(CHARGE))
+            assert answer.json()["amount"] == 1_900
+            checked = operator("doctor", "--json").json
+            assert checked["healthy"], checked
+            assert operator("usage", "demo", "--json").json["caps"]
+        del operator.environment["SPENDGATE_SIDECAR_CA"]
+        assert "SPENDGATE_SIDECAR_CA" in operator("up").error
 
 
 # --- nothing in the clear ------------------------------------------------------------

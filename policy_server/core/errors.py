@@ -16,7 +16,7 @@
 A refusal is none of these: it is an answer.
 """
 
-from policy_server.core.vault_key import is_key_id
+from policy_server.core.vault_key import KEY_ID_LENGTH
 
 
 class SpendgateError(Exception):
@@ -54,12 +54,12 @@ class VaultKeyNotFound(SpendgateError):
     """No vault key has this id."""
 
     def __init__(self, vault_key_id: str) -> None:
-        if is_key_id(vault_key_id):
-            super().__init__(f"no vault key has the id {vault_key_id!r}", vaultKeyId=vault_key_id)
-        else:  # it may be the whole key, with its secret
-            super().__init__(
-                "what was given is not the id of a vault key: that is the 12 characters after vk_ in the key"
-            )
+        # What is longer than an id may be the whole key, with its secret.
+        shown = vault_key_id if len(vault_key_id) <= KEY_ID_LENGTH else "…"
+        super().__init__(
+            f"no vault key has the id {shown!r}; it is the {KEY_ID_LENGTH} characters after vk_ in the key",
+            vaultKeyId=shown,
+        )
 
 
 class VaultKeyIsRevoked(SpendgateError):
@@ -104,7 +104,7 @@ class HoldNotFound(SpendgateError):
 
 
 class HoldClosed(SpendgateError):
-    """The hold was closed with another outcome, or a later attempt took its place."""
+    """The hold was closed with another outcome, or a later attempt or repeat took its place."""
 
     def __init__(self, authorization_id: str, state: str) -> None:
         super().__init__(

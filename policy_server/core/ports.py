@@ -20,6 +20,8 @@ from policy_server.core.types import (
     Settlement,
     SettleResult,
     SpendCall,
+    UnresolvedCursor,
+    UnresolvedPage,
 )
 from policy_server.core.window import Span
 
@@ -153,6 +155,9 @@ class Ledger(Protocol):
 
     async def expire_holds(self, account: str, limit: int) -> int:
         """Mark overdue holds unknown; return how many there were."""
+
+    async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
+        """Return unknown holds of the cursor's account, the oldest first."""
 
 
 class Registry(Protocol):

@@ -110,6 +110,8 @@ class SpendCall:
     """Objects that become part of the one that the call makes or changes."""
     refunded_object_id: str = ""
     """The object whose money the call gives back; makes the call a refund."""
+    sender: str = ""
+    """Names the vendor's credentials that the call will be sent with; no secret."""
 
     @property
     def spends(self) -> bool:
@@ -177,6 +179,50 @@ class Settlement:
     """The answer may tell of an earlier time; it never lowers what the object commits."""
     counted_object_id: str = ""
     """The object under which the amount counts; empty means ``object_id``."""
+    evidence: str = ""
+    """What shows the outcome, when nobody saw the vendor's answer."""
+    unless_sent_after_ms: int | None = None
+    """Change nothing when a repeat was allowed after this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnresolvedHold:
+    """A hold whose outcome nobody knows, with what is needed to find out."""
+
+    authorization_id: str
+    attempt: int
+    account: str
+    vault_key_id: str
+    run_id: str
+    step: str
+    endpoint: str
+    vendor_account: str
+    asked: Amount | None
+    held: Amount | None
+    effect_name: str
+    object_id: str
+    sender: str
+    held_at_ms: int
+    last_send_ms: int
+    """After this time the call is not sent any more."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class UnresolvedCursor:
+    """Where a page of unresolved holds begins: behind this one."""
+
+    account: str
+    score: int = 0
+    authorization_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnresolvedPage:
+    """Some unresolved holds, when they were read, and where to go on."""
+
+    holds: tuple[UnresolvedHold, ...]
+    read_at_ms: int
+    next: UnresolvedCursor | None = None
 
 
 @dataclass(frozen=True, slots=True)

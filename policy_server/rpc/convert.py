@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
+from policy_server.core.effects import Effect, upstream_key
 from policy_server.core.errors import FieldInvalid
 from policy_server.core.policy import (
     Cap,
@@ -40,6 +41,9 @@ from policy_server.core.types import (
     Settlement,
     SettleResult,
     SpendCall,
+    UnresolvedCursor,
+    UnresolvedHold,
+    UnresolvedPage,
     VaultKeyState,
     Verdict,
 )
@@ -115,6 +119,7 @@ def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
         unpriced=message.unpriced,
         absorbed_object_ids=_absorbed(message.absorbed_object_ids) if message.absorbed_object_ids else (),
         refunded_object_id=_short("refunded_object_id", message.refunded_object_id, _NAMES_MAX),
+        sender=_short("sender", message.sender, 64),
     )
 
 
@@ -206,6 +211,10 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
         latency_ms=_milliseconds("latency", message.latency) if message.HasField("latency") else 0,
         stale=message.stale,
         counted_object_id=_short("counted_object_id", message.counted_object_id, _NAMES_MAX),
+        evidence=_short("evidence", message.evidence, _NAMES_MAX),
+        unless_sent_after_ms=_milliseconds("unless_sent_after", message.unless_sent_after)
+        if message.HasField("unless_sent_after")
+        else None,
     )
 
 
@@ -224,6 +233,59 @@ def observation(message: policy_service_pb2.Observation) -> Observation:
         object_id=_short("object_id", message.object_id, _NAMES_MAX),
         amount=amount(message.amount),
     )
+
+
+def unresolved_cursor(token: str) -> UnresolvedCursor | None:
+    """Return where a page of unresolved holds begins; None for the first."""
+    if not token:
+        return None
+    account, _, place = token.partition(" ")
+    score, _, authorization_id = place.partition(" ")
+    if not account or not re.fullmatch(r"[0-9]{1,17}", score):
+        raise FieldInvalid("page_token", "must be the next_page_token of the page before")
+    check_name("page_token", account)
+    return UnresolvedCursor(account, int(score), authorization_id)
+
+
+def unresolved_page_size(asked: int) -> int:
+    """Return how many unresolved holds a page has."""
+    if asked < 0:
+        raise FieldInvalid("page_size", "must not be negative")
+    return min(asked or 100, _BATCH_MAX)
+
+
+def unresolved_page(page: UnresolvedPage) -> policy_service_pb2.ListUnresolvedHoldsResponse:
+    """Convert some unresolved holds."""
+    after = page.next
+    return policy_service_pb2.ListUnresolvedHoldsResponse(
+        holds=[_unresolved_hold(hold) for hold in page.holds],
+        next_page_token=f"{after.account} {after.score} {after.authorization_id}" if after else "",
+        read_time=_timestamp(page.read_at_ms),
+    )
+
+
+def _unresolved_hold(hold: UnresolvedHold) -> policy_service_pb2.UnresolvedHold:
+    effect = Effect(hold.effect_name, hold.authorization_id)
+    message = policy_service_pb2.UnresolvedHold(
+        authorization_id=hold.authorization_id,
+        attempt=hold.attempt,
+        account=hold.account,
+        vault_key_id=hold.vault_key_id,
+        run_id=hold.run_id,
+        step=hold.step,
+        endpoint=hold.endpoint,
+        vendor_account=hold.vendor_account,
+        idempotency_key=hold.effect_name,
+        upstream_idempotency_key=upstream_key(effect, hold.attempt),
+        object_id=hold.object_id,
+        sender=hold.sender,
+        hold_time=_timestamp(hold.held_at_ms),
+        last_send_time=_timestamp(hold.last_send_ms),
+    )
+    for field, money in ((message.amount, hold.asked), (message.held_amount, hold.held)):
+        if money is not None:
+            field.minor_units, field.currency_code = money.minor_units, money.currency
+    return message
 
 
 def local_refusal(message: policy_service_pb2.Refusal) -> LocalRefusal:

@@ -10,6 +10,9 @@ import hashlib
 
 PREFIX = "spendgate:"
 
+UNKNOWN_FROM = 2**52
+"""Above every time in ms: where the unknown holds begin among the deadlines."""
+
 ACCOUNTS = f"{PREFIX}accounts"
 """Set: the accounts that have had keys."""
 
@@ -55,7 +58,11 @@ class AccountKeys:
 
     @property
     def deadlines(self) -> str:
-        """Sorted set: authorization ids of open holds by deadline in ms."""
+        """Sorted set: authorization ids of holds without an outcome.
+
+        Those in time by their deadline in ms; behind them the unknown ones by
+        `UNKNOWN_FROM` and when they were taken, in ms.
+        """
         return f"{self._root}deadlines"
 
     @property

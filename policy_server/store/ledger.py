@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,10 +22,13 @@ from policy_server.core.types import (
     Replay,
     Settlement,
     SettleResult,
+    UnresolvedCursor,
+    UnresolvedHold,
+    UnresolvedPage,
 )
 from policy_server.core.window import Window
 from policy_server.store.connection import store_unavailable
-from policy_server.store.keys import AccountKeys
+from policy_server.store.keys import UNKNOWN_FROM, AccountKeys
 from policy_server.store.scripts import Run, run_all, script
 
 REPLAY_WINDOW_MS = 23 * 3_600_000
@@ -121,6 +125,47 @@ class RedisLedger:
             raise reply
         return int(reply)
 
+    async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
+        """Return unknown holds of the cursor's account, the oldest first."""
+        names = AccountKeys(after.account)
+        try:
+            ids, more = await self._unresolved_ids(names, after, limit)
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                for _, authorization_id in ids:
+                    pipeline.hgetall(names.hold(authorization_id))
+                (seconds, micros), *holds = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise store_unavailable(error) from None
+        return UnresolvedPage(
+            tuple(
+                _unresolved(after.account, authorization_id, fields)
+                for (_, authorization_id), fields in zip(ids, holds, strict=True)
+                # It may have been closed since its id was read.
+                if fields.get("state") == "unknown"
+            ),
+            self._now() or seconds * 1000 + micros // 1000,
+            UnresolvedCursor(after.account, *ids[-1]) if more else None,
+        )
+
+    async def _unresolved_ids(
+        self, names: AccountKeys, after: UnresolvedCursor, limit: int
+    ) -> tuple[list[tuple[int, str]], bool]:
+        """Return scores and ids behind the cursor, and whether there are more."""
+        found: list[tuple[int, str]] = []
+        lowest, offset = max(after.score, UNKNOWN_FROM), 0
+        while len(found) <= limit:
+            # Ids of equal scores are in their own order, so those before the cursor come first.
+            chunk: Any = await self._client.zrangebyscore(
+                names.deadlines, lowest, "+inf", start=offset, num=limit + 1, withscores=True
+            )
+            offset += len(chunk)
+            entries = [(int(score), authorization_id) for authorization_id, score in chunk]
+            found += [entry for entry in entries if entry > (after.score, after.authorization_id)]
+            if len(chunk) <= limit:
+                break
+        return found[:limit], len(found) > limit
+
     def _now(self) -> int:
         return self._clock() if self._clock else 0
 
@@ -187,6 +232,10 @@ class RedisLedger:
             "http_status": str(settlement.http_status or ""),
             "latency_ms": str(settlement.latency_ms or ""),
         }
+        if settlement.evidence:
+            said["evidence"] = settlement.evidence
+        if settlement.unless_sent_after_ms is not None:
+            said["unless_sent_after"] = settlement.unless_sent_after_ms
         if settlement.amount:
             said["amount"] = str(settlement.amount.minor_units)
             said["currency"] = settlement.amount.currency
@@ -249,6 +298,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
             "unpriced": "1" if call.unpriced else "",
             "idempotency_key": question.effect.name if question.effect else "",
             "authorization_id": authorization_id,
+            "sender": call.sender,
             "policy_version": str(question.key_version or ""),
         }
     )
@@ -282,12 +332,36 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
     )
 
 
+def _unresolved(account: str, authorization_id: str, fields: dict[str, str]) -> UnresolvedHold:
+    call: dict[str, str] = json.loads(fields["call"])
+    currency = fields["currency"]
+    return UnresolvedHold(
+        authorization_id=authorization_id,
+        attempt=int(fields["attempt"]),
+        account=account,
+        vault_key_id=call["vault_key_id"],
+        run_id=call.get("run_id", ""),
+        step=call.get("step", ""),
+        endpoint=call["endpoint"],
+        vendor_account=call.get("vendor_account", ""),
+        asked=Amount(int(call["amount"]), call["currency"]) if "amount" in call else None,
+        held=Amount(int(fields["amount"]), currency) if currency else None,
+        effect_name=call["idempotency_key"],
+        object_id=fields["object_id"],
+        sender=call.get("sender", ""),
+        held_at_ms=int(fields["held_at"]),
+        last_send_ms=max(int(fields["deadline"]), int(fields.get("sent_at", 0))),
+    )
+
+
 def _settled(settlement: Settlement, reply: Any) -> SettleResult | SpendgateError:
     if isinstance(reply, SpendgateError):
         return reply
     status, state, overrun = reply
     if status == "not_found":
         return HoldNotFound(settlement.authorization_id)
+    if status == "sent_again":
+        return HoldClosed(settlement.authorization_id, f"{state}, and its call was allowed again since")
     if status == "closed":
         return HoldClosed(settlement.authorization_id, state)
     return SettleResult(HoldState(state), overrun=bool(overrun))

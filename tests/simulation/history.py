@@ -20,6 +20,7 @@ from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy, RefundRule
 from policy_server.core.settler import Settler
+from policy_server.core.strangers import Strangers
 from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
@@ -36,6 +37,7 @@ from spendgate.v1 import policy_service_pb2_grpc
 from stripe_simulator.api import StripeApi
 from stripe_simulator.clock import Clock
 from tests.simulation.agents import Agent
+from tests.simulation.archive_link import ArchiveFile, DrainerNode
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedProcess
 from tests.simulation.policy_link import PolicyNetwork, RpcServer
@@ -110,13 +112,17 @@ class ServerNode:
         ledger = RedisLedger(client, retention_ms=RETENTION_MS, clock=world.store_now)
         registry = RedisRegistry(client, clock=world.store_now)
         directory = Directory(registry)
-        self._settler = Settler(ledger, registry, directory)
-        authorizer = Authorizer(ledger, registry, directory, self._now, hold_ttl_ms=HOLD_TTL_MS)
+        strangers = Strangers(self._now)
+        self._settler = Settler(ledger, registry, directory, strangers)
+        authorizer = Authorizer(
+            *(ledger, registry, directory, self._now), strangers=strangers, hold_ttl_ms=HOLD_TTL_MS
+        )
         guard = Guard(admin_token=_ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
         self.rpc: Any = RpcServer(self.process, guard)
         servicer = PolicyServicer(authorizer, self._settler)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self.rpc)
         self.process.spawn(self._expire_holds())
+        self.process.spawn(DrainerNode(world.archive, world.faults, world.now).run())
         world.policy.servers = [node.rpc for node in [*world.servers, self] if node.process.alive]
 
     def _now(self) -> int:
@@ -180,10 +186,11 @@ class SidecarNode:
 class World:
     """Everybody in one history."""
 
-    def __init__(self, wanted: Wanted, loop: SimulatedLoop, store: Store) -> None:
+    def __init__(self, wanted: Wanted, loop: SimulatedLoop, store: Store, archive: ArchiveFile) -> None:
         self.wanted = wanted
         self.loop = loop
         self.store = store
+        self.archive = archive
         seed = wanted.seed
         self.chance = random.Random(f"{seed} world")
         self.timeline: list[Line] = []
@@ -238,6 +245,7 @@ class World:
         """Tell the whole history."""
         self.store.ask("FLUSHALL")
         self.store.ask("SCRIPT", "FLUSH")
+        self.archive.empty()
         chance = self.chance
         for number in range(chance.randint(1, 2)):
             self.servers.append(ServerNode(self, number + 1))
@@ -340,6 +348,8 @@ class World:
             back += fault.chance.choice([0.5, 5, 60])
 
         def answered(task: asyncio.Future[Answer]) -> None:
+            if task.cancelled():
+                return
             if fault and fault.kind == "lose the reply":
                 self.loop.later(back, _break, reply)
             else:
@@ -450,6 +460,7 @@ def _nothing_from_outside(seed: int) -> Iterator[None]:
 def tell(
     wanted: Wanted,
     store: Store,
+    archive: ArchiveFile,
     check: Callable[[World], None],
     begun: Callable[[World], None] = lambda world: None,
 ) -> World:
@@ -457,7 +468,7 @@ def tell(
     loop = SimulatedLoop(wanted.seed)
     with _nothing_from_outside(wanted.seed):
         try:
-            world = World(wanted, loop, store)
+            world = World(wanted, loop, store, archive)
             begun(world)
             asyncio.set_event_loop(loop)
             loop.run_until_complete(world.run())

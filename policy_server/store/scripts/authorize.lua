@@ -92,6 +92,9 @@ if h.state and h.state ~= 'released' then
   if h.state == 'held' then
     return decided(true, nil, nil, true, 'join', h.object_id, h.deadline)
   elseif young then
+    if not q.validate_only then
+      redis.call('HSET', hold, 'sent_at', text(now))
+    end
     return decided(true, nil, nil, true, 'forward', h.object_id)
   elseif h.state == 'settled' and h.object_id ~= '' then
     return decided(true, nil, nil, true, 'fetch', h.object_id)

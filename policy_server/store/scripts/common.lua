@@ -48,10 +48,19 @@ local function add(counters, field, amount)
   end
 end
 
+-- Unknown holds stand behind all that have a deadline, the oldest first, and stay
+-- there and in memory until somebody finds out what became of them.
+local UNKNOWN_FROM = 2^52
+
+local function await_evidence(hold, id, h, deadlines)
+  redis.call('ZADD', deadlines, text(UNKNOWN_FROM + h.held_at), id)
+  redis.call('PERSIST', hold)
+end
+
 -- Marks a hold that nobody closed in time. It keeps counting.
 local function become_unknown(hold, id, h, deadlines, stream, sequence, now)
   redis.call('HSET', hold, 'state', 'unknown')
-  redis.call('ZREM', deadlines, id)
+  await_evidence(hold, id, h, deadlines)
   h.state = 'unknown'
   record(stream, sequence, now, 'settlement', h.call, {
     'state', 'unknown', 'reason', 'deadline_passed', 'attempt', h.attempt, 'object_id', h.object_id,

@@ -5,7 +5,8 @@
 -- KEYS  1 hold, 2 audit stream, 3 sequence, 4 deadlines
 -- ARGV  1 the settlement as JSON
 --
--- Answers a flat list: status, state, overrun; status is done, not_found or closed.
+-- Answers a flat list: status, state, overrun; status is done, not_found, closed or
+-- sent_again.
 local s = cjson.decode(ARGV[1])
 local hold, stream, sequence, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = clock(s.now)
@@ -26,6 +27,10 @@ end
 local was_released = h.state == 'released'
 if h.state == 'settled' or (was_released and after ~= 'settled') then
   return {'closed', h.state, ''}
+end
+
+if s.unless_sent_after and tonumber(h.sent_at or 0) > s.unless_sent_after then
+  return {'sent_again', h.state, ''}
 end
 
 local object = s.object_id ~= '' and s.object_id or h.object_id
@@ -165,7 +170,7 @@ local function may_move(currency)
 end
 
 local overrun = false
-local settled_amount, reason = '', ''
+local settled_amount, reason = '', s.evidence and 'reconciled' or ''
 local unchanged = {}
 if after ~= 'unknown' and not was_released then
   if held > 0 then
@@ -173,7 +178,14 @@ if after ~= 'unknown' and not was_released then
   end
   unchanged = end_promises()
 end
-redis.call('ZREM', deadlines, s.authorization_id)
+if after == 'unknown' then
+  await_evidence(hold, s.authorization_id, h, deadlines)
+else
+  redis.call('ZREM', deadlines, s.authorization_id)
+  if h.state == 'unknown' then
+    redis.call('PEXPIREAT', hold, text(now + s.retention_ms))
+  end
+end
 if counts then
   local total
   total, overrun = settle(unchanged)
@@ -199,5 +211,6 @@ record(stream, sequence, now, 'settlement', h.call, {
   'state', after, 'reason', reason, 'settled_amount', settled_amount, 'settled_currency', h.currency,
   'overrun', overrun and '1' or '', 'attempt', h.attempt, 'object_id', object,
   'vendor_request_id', s.vendor_request_id, 'http_status', s.http_status, 'latency_ms', s.latency_ms,
+  'detail', s.evidence or '',
 })
 return {'done', after, overrun and '1' or ''}

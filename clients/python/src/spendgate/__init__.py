@@ -1,7 +1,8 @@
 """Spendgate, the spend policy between AI agents and Stripe: its contract, client and command.
 
 `SpendGate` and `AsyncSpendGate` ask the policy server. `spendgate.http` and
-`spendgate.stripe` call Stripe through the sidecar.
+`spendgate.stripe` call Stripe through the sidecar. `spendgate.pydantic_ai`,
+`spendgate.langchain`, `spendgate.crewai` and `spendgate.mcp` have tools for agents.
 """
 
 from spendgate.authorization import Authorization, Cap, HoldState, Outcome, Replay, Settlement

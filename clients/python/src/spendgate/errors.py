@@ -132,6 +132,18 @@ class RunIdRequired(Refused):
     reason = "run_id_required"
 
 
+class RunFrozen(Refused):
+    """The run asked for the same in vain again and again, and is stopped."""
+
+    reason = "run_frozen"
+
+
+class RunNotAllowed(Refused):
+    """The vault key is for another run."""
+
+    reason = "run_not_allowed"
+
+
 class IdempotencyMismatch(Refused):
     """The effect was named before with another request. A second, wanted one needs another step."""
 

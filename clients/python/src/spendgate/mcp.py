@@ -55,11 +55,12 @@ def http_server(sidecar: str = DEFAULT_SIDECAR) -> Server[Any]:
         run_id = headers.get(RUN_HEADER) or headers.get(_SESSION_HEADER) or ""
         if scheme.lower() != "bearer" or not key:
             raise ValueError("send the vault key with each request: 'Authorization: Bearer vk_…'")
+        deps = VaultDeps(key, run_id, sidecar=sidecar)
         if not run_id:
             raise ValueError(
                 f"name the run: send the header {RUN_HEADER}, the same for every call of one run"
             )
-        return VaultDeps(key, run_id, sidecar=sidecar)
+        return deps
 
     return _server(deps_of)
 

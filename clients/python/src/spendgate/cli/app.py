@@ -31,6 +31,7 @@ app.command("sidecar", rich_help_panel=_RUN, **servers.PASS_THROUGH)(servers.sid
 app.command("mcp", rich_help_panel=_RUN)(mcp.mcp)
 
 _OPERATE = "Operate Spendgate"
+app.command("reconcile", rich_help_panel=_OPERATE, **servers.PASS_THROUGH)(servers.reconcile)
 app.add_typer(keys.app, name="keys", rich_help_panel=_OPERATE)
 app.command("usage", rich_help_panel=_OPERATE)(usage.show_usage)
 app.add_typer(audit.app, name="audit", rich_help_panel=_OPERATE)

@@ -68,6 +68,11 @@ class UpSettings(SidecarAddress):
         return f"{reachable(self.policy_host)}:{self.policy_port}"
 
     @property
+    def policy_socket(self) -> Path:
+        """Where the sidecar beside it reaches the policy server, unless they use TLS."""
+        return self.data_dir / "policy.sock"
+
+    @property
     def sidecar_root_url(self) -> str:
         """Where clients that can't take a path prefix reach the sidecar."""
         return self.sidecar_origin(self.sidecar_root_port)
@@ -131,20 +136,27 @@ class UpSettings(SidecarAddress):
             if self.redis_url
             else f"unix://{quote(str(self.data_dir / 'redis.sock'))}"
         )
-        return {
+        environment = {
             **_inherited(*VENDOR_SECRETS),
             "SPENDGATE_DATA_DIR": str(self.data_dir),
             "SPENDGATE_POLICY_HOST": self.policy_host,
             "SPENDGATE_POLICY_PORT": str(self.policy_port),
             "SPENDGATE_REDIS_URL": redis_url,
         }
+        if self.policy_cert is None:
+            environment["SPENDGATE_POLICY_SOCKET"] = str(self.policy_socket)
+        return environment
 
     def sidecar_environment(self, simulator_url: str | None) -> dict[str, str]:
         """Return the environment of the sidecar, which has no business with administration or Redis."""
         environment = {
             **_inherited("SPENDGATE_ADMIN_TOKEN", "SPENDGATE_REDIS_URL"),
             "SPENDGATE_DATA_DIR": str(self.data_dir),
-            "SPENDGATE_POLICY_ADDRESS": self.local_policy_address,
+            "SPENDGATE_POLICY_ADDRESS": (
+                f"unix:{quote(str(self.policy_socket))}"
+                if self.policy_cert is None
+                else self.local_policy_address
+            ),
             "SPENDGATE_SIDECAR_HOST": self.sidecar_host,
             "SPENDGATE_SIDECAR_PORT": str(self.sidecar_port),
             "SPENDGATE_SIDECAR_ROOT_PORT": str(self.sidecar_root_port),
