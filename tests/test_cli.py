@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.server
+import io
 import json
 import os
 import random
@@ -24,6 +26,7 @@ import grpc
 import pytest
 import redis as redis_client
 
+from spendgate.cli import export_table
 from spendgate.cli.up_settings import UpSettings, bare_environment
 from spendgate.derived_keys import derived_key_id
 from spendgate.v1 import amount_pb2, policy_service_pb2, policy_service_pb2_grpc
@@ -346,6 +349,50 @@ def busy_key(spendgate: Operator, policy_server: Process) -> str:
     return key_id
 
 
+def test_an_export_is_written_once_and_can_be_verified_against_a_checkpoint(
+    spendgate: Operator, busy_key: str
+) -> None:
+    def archived() -> bool:
+        shown = spendgate("audit", "archive", "--json").json
+        return shown["accounts"][0].get("archivedSequence") == "4"
+
+    wait_for(archived, "all is archived")
+    assert "0 of 100000" in spendgate("audit", "archive").out
+    signed = spendgate("audit", "checkpoint").out.splitlines()
+    assert signed[0].startswith("4:")
+    assert "-----BEGIN PUBLIC KEY-----" in signed
+    assert spendgate("audit", "export", "--output", "trail.jsonl").out == ""
+    again = spendgate("audit", "export", "--output", "trail.jsonl")
+    assert (again.code, again.error) == (1, "spendgate: trail.jsonl can't be written: File exists\n")
+    (spendgate.folder / "key.pem").write_text("\n".join(signed[2:]) + "\n")
+    verified = spendgate(
+        *("audit", "verify", "trail.jsonl", "--public-key", "key.pem", "--expect", signed[0])
+    )
+    assert "4 events are complete and unchanged" in verified.out
+    assert "1 checkpoints" in verified.out
+    assert spendgate("audit", "verify", "--account", "default").code == 0
+    rows = list(csv.DictReader(spendgate("audit", "export", "--format", "csv").out.splitlines()))
+    assert [row["sequence"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["decision"] for row in rows] == ["", "allow", "allow", "deny"]
+    assert {row["vault_key_id"] for row in rows} == {busy_key}
+    part = spendgate("audit", "export", "--after", "3").out.splitlines()
+    assert sum('"body"' in line for line in part) == 1
+    unknown = spendgate("audit", "export", "--after", "9")
+    assert unknown.code == 1
+    assert "after_sequence must be the number of an archived event" in unknown.error
+    refused = spendgate("audit", "accept-loss", "--reason", "none")
+    assert refused.code == 1
+    assert "has all that was ever archived" in refused.error
+
+
+def test_no_cell_of_a_table_is_a_formula() -> None:
+    body = ["time", "0", "kind", "decision", "call", '{"run_id": "=HYPERLINK(1)"}']
+    written = io.StringIO()
+    export_table.write([json.dumps({"sequence": 1, "hash": "00", "body": body})], written)
+    (row,) = csv.DictReader(written.getvalue().splitlines())
+    assert (row["run_id"], row["time"]) == ("'=HYPERLINK(1)", "1970-01-01T00:00:00.000+00:00")
+
+
 def test_audit_events_are_listed_newest_first(spendgate: Operator, busy_key: str) -> None:
     def sequences(*arguments: str) -> list[str]:
         listed = spendgate("audit", "list", *arguments, "--json").json
@@ -535,6 +582,7 @@ def test_doctor_says_what_to_do(nowhere: Operator) -> None:
         "redis": "ok",
         "policy server": "wrong",
         "administration": "skipped",
+        "audit archive": "skipped",
         "sidecar": "ok",
         "sidecar readiness": "wrong",
     }
