@@ -19,6 +19,9 @@ from sidecar.vendor import Failed, Finding, Found, Look, NotFound, OpenCall, Suc
 _CLOCKS_APART_S = 300
 """How far Stripe's clock and the store's may be apart, with what Stripe takes to carry out a call."""
 
+_CLOCKS_APART_MAX_S = 3_600
+"""The same where what is not there is proof: a clock that was wrong must not give back money that moved."""
+
 EVENTS_KEPT_S = 30 * 86_400 - 3_600
 """How far back Stripe lists events, with an hour to spare."""
 
@@ -108,7 +111,8 @@ async def investigate(
 
 
 def _span(call: OpenCall) -> Span:
-    return Span(call.sent_from_ms // 1000 - _CLOCKS_APART_S, call.sent_until_ms // 1000 + 1 + _CLOCKS_APART_S)
+    apart_s = _CLOCKS_APART_MAX_S if call.absence_counts else _CLOCKS_APART_S
+    return Span(call.sent_from_ms // 1000 - apart_s, call.sent_until_ms // 1000 + 1 + apart_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,9 @@ from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.gate import Gate
 from sidecar.outbox import Outbox
+from sidecar.paced import PacedReads
 from sidecar.policy_link import PolicyLink
+from sidecar.reconciler import Reconciler
 from sidecar.stripe.vendor import Stripe
 from spendgate.v1 import policy_service_pb2_grpc
 from stripe_simulator.api import StripeApi
@@ -48,6 +50,8 @@ from tests.world import DAY, HOUR, MINUTE, NOON, RETENTION_MS, SECOND
 HOLD_TTL_MS = 30 * SECOND
 STRIPE_TIMEOUT_S = 20.0
 DECISION_TIMEOUT_S = 0.45
+QUIET_S = 600.0
+READS_PER_S = 5.0
 STORE_TIMEOUT_S = 0.25
 AGENTS_MAX = 4
 _SIDECAR_TOKEN, _ADMIN_TOKEN = SecretStr("sidecar-token"), SecretStr("admin-token")
@@ -55,6 +59,7 @@ _SKEW_MAX_MS = 20 * MINUTE
 """Two clocks that differ by it still leave time between our 23 hours and Stripe's 24."""
 
 _EXPIRE_EVERY_S = 4.0
+_RECONCILE_EVERY_S = 10.0
 _STRIPE = Stripe()
 
 SEQUENCE = "spendgate:{default}:sequence"
@@ -165,6 +170,9 @@ class SidecarNode:
         self._gate = Gate(_STRIPE, decisions, self.outbox, upstream)
         self.handling: set[asyncio.Task[Answer]] = set()
         self.process.spawn(self.outbox.run())
+        reads = PacedReads(world.stripe.upstream(self.process, STRIPE_TIMEOUT_S), per_second=READS_PER_S)
+        vendors = [(_STRIPE, reads, upstream.sender)]
+        self.process.spawn(Reconciler(link, vendors, quiet_s=QUIET_S).run(_RECONCILE_EVERY_S))
 
     def handle(self, request: Request, answered: Callable[[asyncio.Future[Answer]], None]) -> None:
         """Take a request in."""
@@ -281,6 +289,9 @@ class World:
             await asyncio.sleep(1)
         self._passed_ms += HOLD_TTL_MS + 2 * _SKEW_MAX_MS
         await asyncio.sleep(2 * _EXPIRE_EVERY_S)
+        self._passed_ms += round(2 * QUIET_S * 1000)
+        # Long enough for every hold to be worth another look, however seldom it had become.
+        await asyncio.sleep(60)
 
     async def _set_up_keys(self) -> None:
         chance = self.chance
@@ -446,6 +457,8 @@ def _nothing_from_outside(seed: int) -> Iterator[None]:
     """
     chance = random.Random(f"{seed} secrets")
     logging.disable(logging.CRITICAL)
+    drawn = random.getstate()
+    random.seed(seed)
     with (
         mock.patch.object(secrets, "token_bytes", lambda size=32: chance.randbytes(size)),
         mock.patch.object(scripts, "STORE_TIMEOUT_S", STORE_TIMEOUT_S),
@@ -454,6 +467,7 @@ def _nothing_from_outside(seed: int) -> Iterator[None]:
         try:
             yield
         finally:
+            random.setstate(drawn)
             logging.disable(logging.NOTSET)
 
 
