@@ -791,8 +791,9 @@ def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
     broken = [rule["rule"] for rule in refused["rules"] if rule["verdict"] == "RULE_VERDICT_BROKEN"]
     assert broken == [refused["answer"]["rule"]]
     assert spendgate(*call, "--amount", "usd 1000000.00").out.startswith("It would be refused: 100000000 (in")
-    for wrong in (("--amount", "19 usd"), ("--parameter", "customer")):
+    for wrong in (("--amount", "19 usd"), ("--parameter", "customer"), ()):
         assert spendgate(*call[:3], *wrong).code == 2
+    assert "--amount" in spendgate(*call).out.splitlines()[1]
     usage = spendgate("usage", "asked", "--json").json["caps"]
     assert {cap["settled"] for cap in usage} | {cap["held"] for cap in usage} == {"0"}
 
@@ -815,6 +816,14 @@ def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: 
     assert authorize(policy_server, derived, "run-2", 1) == "deny"
     assert authorize(policy_server, derived, "run-1", 2_001) == "deny"
     assert authorize(policy_server, derived, "run-1", 2_000) == "allow"
+    by_key = spendgate("audit", "list", "--key", derived, "--json").json["auditEvents"]
+    by_id = spendgate("audit", "list", "--derived", derived_key_id(derived), "--json").json["auditEvents"]
+    assert [event["amount"]["minorUnits"] for event in by_key] == ["2000", "2001", "1"]
+    assert by_id == by_key
+    told = spendgate("explain", derived, "POST /v1/charges", "--amount", "usd 0.01", "--step", "two").out
+    assert told.startswith("It would be refused: 1 (in the smallest unit of USD) would exceed the cap")
+    assert "'spendgate explain' tells" in spendgate("usage", derived).error
+    assert spendgate("keys", "update", derived, "--allow", "GET /v1/*").code == 2
     ended = spendgate("keys", "revoke", derived)
     assert ended.code == 0
     assert derived_key_id(derived) in ended.out

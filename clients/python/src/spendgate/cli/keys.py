@@ -12,7 +12,7 @@ from spendgate.cli import output
 from spendgate.cli import policy_options as options
 from spendgate.cli.connection import Account, DataDir, PolicyAddress, PolicyServer, connect_with
 from spendgate.cli.failure import UsageWrong
-from spendgate.cli.key_lookup import KeyArgument, find_key, vault_keys
+from spendgate.cli.key_lookup import KeyArgument, find_key, find_parent, vault_keys
 from spendgate.cli.output import AsJson
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import vault_key_service_pb2 as pb
@@ -121,7 +121,7 @@ def show_key(
 ) -> None:
     """Show one vault key and its policy; never its secret."""
     with connect_with(policy_address, data_dir, account) as server:
-        _show(find_key(server, key), as_json=as_json)
+        _show(find_parent(server, key), as_json=as_json)
 
 
 @app.command("update")
@@ -158,6 +158,8 @@ def update_key(
     What is not given again is no longer allowed. What a cap of the same currency, window and endpoints has
     counted stays counted.
     """
+    if derived_keys.derived_key_id(key):
+        raise UsageWrong("a derived key has no policy of its own; name the vault key that it is derived from")
     policy = options.build_policy(
         allow=allow,
         caps=cap,
