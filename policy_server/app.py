@@ -22,6 +22,7 @@ from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
 from policy_server.core.directory import Directory
 from policy_server.core.errors import ArchiveUnavailable, SpendgateError
+from policy_server.core.explainer import Explainer
 from policy_server.core.settler import Settler
 from policy_server.core.strangers import Strangers
 from policy_server.core.trail import Trail
@@ -95,6 +96,7 @@ class PolicyServer:
             strangers=strangers,
             hold_ttl_ms=settings.hold_ttl_s * 1000,
         )
+        self._explainer = Explainer(ledger, registry, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000)
         self._policy = PolicyServicer(authorizer, self._settler)
         self._administration = Administration(registry, ledger, now_ms)
         self._database = Database(settings.archive_url, settings.data_dir)
@@ -176,7 +178,7 @@ class PolicyServer:
         )
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._policy, server)
         vault_key_service_pb2_grpc.add_VaultKeyServiceServicer_to_server(
-            VaultKeyServicer(self._administration), server
+            VaultKeyServicer(self._administration, self._explainer), server
         )
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
             AccountServicer(self._administration), server

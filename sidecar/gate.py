@@ -20,6 +20,7 @@ from sidecar.settlements import amount_of, fill
 from sidecar.upstream import NoAnswer, NotSent, Upstream
 from sidecar.vault_keys import key_id, masked, presented_key
 from sidecar.vendor import Call, Failed, Money, Price, Succeeded, Unpriced, Vendor
+from spendgate import derived_keys
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.verdict import cap_rule
@@ -112,7 +113,7 @@ class Gate:
             raise refusals.malformed(
                 "", "The path or query has a secret key in it; give it in Authorization only."
             )
-        run_id, step = _run_of(request, call)
+        run_id, step = _run_of(request, call, vault_key)
         # No decision can be older than its question.
         send_by_s = _clock_s() + _SEND_WITHIN_S
         call, verdict = await self._decide(call, vault_key, run_id, step)
@@ -348,8 +349,8 @@ def _new_request_id() -> str:
     return f"req_sg_{secrets.token_hex(8)}"
 
 
-def _run_of(request: Request, call: Call) -> tuple[str, str]:
-    """Return run and step of a request."""
+def _run_of(request: Request, call: Call, vault_key: str) -> tuple[str, str]:
+    """Return run and step of a request; what names no run is of the one that its key was derived for."""
     for name in (*_RUN_HEADERS, _STEP_HEADER):
         if len(request.headers.get(name, ())) > 1:
             raise refusals.malformed("", f"Send one {name.decode()} header, not several.")
@@ -357,7 +358,7 @@ def _run_of(request: Request, call: Call) -> tuple[str, str]:
     step = request.header(_STEP_HEADER)
     if not run_id:
         leading = _LEADING_UUID.match(call.given_key)
-        run_id = leading[0] if leading else ""
+        run_id = leading[0] if leading else derived_keys.run_of(vault_key)
     for header, value in (("Spendgate-Run-Id", run_id), ("Spendgate-Step", step)):
         if len(value) > _NAME_BYTES_MAX or not value.isascii() or not (value.isprintable()):
             raise refusals.malformed(

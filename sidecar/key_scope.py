@@ -15,7 +15,7 @@ from sidecar.vault_keys import is_vault_key, key_text
 from spendgate.v1 import policy_service_pb2 as pb
 
 PATH = "/spendgate/allowed"
-_ENDPOINTS_MAX = 64
+_ENDPOINTS_MAX = 16
 _NO_RUN = "scope"
 _AFTER_THE_ENDPOINT = frozenset(
     {
@@ -69,7 +69,10 @@ class KeyScope:
             )
         try:
             run_id = request.header(b"spendgate-run-id") or _NO_RUN
-            allowed = await asyncio.gather(*(self._allowed(key, endpoint, run_id) for endpoint in endpoints))
+            # A key that is refused costs one decision.
+            first = await self._allowed(key, endpoints[0], run_id)
+            others = await asyncio.gather(*(self._allowed(key, one, run_id) for one in endpoints[1:]))
+            allowed = [first, *others]
         except Refused as refused:
             return error_answer(refused.status, refused.code, refused.message)
         return json_answer(

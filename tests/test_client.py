@@ -215,12 +215,16 @@ def test_a_read_is_allowed_and_holds_nothing(stack: Stack, gate: SpendGate) -> N
 def test_a_reached_cap_tells_what_is_left_and_until_when(stack: Stack, gate: SpendGate) -> None:
     """As the type says it, without a look at messages of the contract."""
     key = stack.key()
-    with pytest.raises(errors.CapExceeded, match="10000 left") as refused:
-        gate.authorize(key.text, CHARGE, usd(10_001), "run-1")
+    gate.authorize(key.text, CHARGE, usd(1), "run-1")
+    with pytest.raises(errors.CapExceeded, match="9999 of 10000 left") as refused:
+        gate.authorize(key.text, CHARGE, usd(10_000), "run-2")
     error = refused.value
-    assert (error.cap, error.remaining_money, error.retryable) == ("usd/day", usd(10_000), True)
+    assert (error.cap, error.remaining_money, error.retryable) == ("usd/day", usd(9_999), True)
     assert error.resets_at is not None and error.resets_at > datetime.now(UTC)
     assert (error.reason, error.said) == ("cap_exceeded", "cap_exceeded")
+    with pytest.raises(errors.CapExceeded) as never:
+        gate.authorize(key.text, CHARGE, usd(10_001), "run-3")
+    assert not never.value.retryable
 
 
 def test_a_refused_endpoint_tells_what_is_allowed(stack: Stack, gate: SpendGate) -> None:

@@ -352,7 +352,7 @@ def test_every_field_of_a_refusal_is_documented() -> None:
         if isinstance(node, ast.FunctionDef) and node.name == "denied"
     ]
     given = {word.arg for node in ast.walk(denied) if isinstance(node, ast.Call) for word in node.keywords}
-    fields = {str(name) for name in given} - {"parameter", "retry_after_s", "decided"}
+    fields = {str(name) for name in given} - {"parameter", "retry_after_s", "decided", "again"}
     assert {row[0] for row in rows("docs/errors.md", "What an agent gets")} == fields
 
 
@@ -442,6 +442,7 @@ def test_what_redis_holds_is_documented() -> None:
         keys.ACCOUNTS,
         keys.account_of_key("<key id>"),
         *(names.record, names.sequence, names.audit, names.deadlines, names.key_ids, names.key_names),
+        *(names.frozen_runs, names.refusals("<key id>", "<run>")),
         *(names.archived, keys.ARCHIVE_LEASE, keys.ARCHIVE_PROBLEM),
         names.key("<key id>"),
         names.hold("<authorization id>"),

@@ -58,8 +58,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.limits = {"usd/run": 240, "calls/run": 12, "usd/day": 300, "usd/total": 600, "usd/hour": 250}
         self.highest = dict(self.limits)
         self.policy: dict[str, Any] = {
-            "unpriced": (CHARGES,), "refunds": RefundRule.RESTORE, "budgets": ("team",)
-        }  # fmt: skip
+            "unpriced": (CHARGES,),
+            "refunds": RefundRule.RESTORE,
+            "budgets": ("team",),
+            "repeated_refusals_max": 0,
+        }
         self.run(self.world.server.administration.set_budget("", "team", [self.budget]))
         self.key = self.run(self.world.key(*self.caps, **self.policy))
         self.verdicts: dict[Effect, Verdict] = {}

@@ -319,14 +319,15 @@ def _start_badly(run: Run, folder: Path, redis_url: str, address: str, ours: Aut
         base = settings.pop("stripe_api_base", f"http://{HERE}:9")
         bad.append(sidecar_process(folder, address, base, name=name, **settings))
     for process in bad:
-        with pytest.raises(ProcessFailed, match=f"{process.name} ended at once"):
-            process.start()
+        with pytest.raises(ProcessFailed, match=f"{process.name} ended at once"), process:
+            pass
         assert "Traceback" not in process.log, process.log
 
 
 def _collect(run: Run, folder: Path) -> None:
+    run.keep("the key that signs the record", (folder / "audit.key").read_text().splitlines()[1])
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in {"admin.token", "sidecar.token"}:
+        if path.is_file() and path.name not in {"admin.token", "sidecar.token", "audit.key"}:
             run.write(f"file {path.name}", path.read_bytes())
 
 
@@ -342,7 +343,7 @@ def test_nothing_that_was_written_holds_a_secret(run: Run) -> None:
         b"secret_hash",
     ):
         assert proof in everything, f"the run did what it should, and the search sees it: {proof!r}"
-    assert len(run.secrets) == 12
+    assert len(run.secrets) == 13
     assert all(len(secret) >= 24 for secret in run.secrets.values())
     assert run.leaks() == [], "\n".join(run.leaks())
 

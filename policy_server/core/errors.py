@@ -10,6 +10,7 @@
     ├── NameTaken             a working vault key has this name
     ├── VersionConflict       the policy is not the version the caller expected
     ├── BudgetNotFound        the account has no such budget
+    ├── RunNotFrozen          the run is not frozen for this vault key
     ├── HoldNotFound          no hold has this authorization id
     └── HoldClosed            the hold was closed with another outcome
 
@@ -92,6 +93,17 @@ class BudgetNotFound(SpendgateError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the account has no budget named {name!r}", name=name)
+
+
+class RunNotFrozen(SpendgateError):
+    """The run is not frozen for this vault key."""
+
+    def __init__(self, vault_key_id: str, run_id: str) -> None:
+        super().__init__(
+            f"the run {run_id!r} is not frozen for the vault key {vault_key_id}",
+            vaultKeyId=vault_key_id,
+            runId=run_id,
+        )
 
 
 class HoldNotFound(SpendgateError):

@@ -30,6 +30,8 @@ class DenyReason(StrEnum):
     VAULT_KEY_REVOKED = "vault_key_revoked"
     VAULT_KEY_EXPIRED = "vault_key_expired"
     ACCOUNT_FROZEN = "account_frozen"
+    RUN_NOT_ALLOWED = "run_not_allowed"
+    RUN_FROZEN = "run_frozen"
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
     VENDOR_ACCOUNT_NOT_ALLOWED = "vendor_account_not_allowed"
     CURRENCY_NOT_ALLOWED = "currency_not_allowed"
@@ -131,6 +133,13 @@ class CapStatus:
     settled: int
     held: int
     resets_at_ms: int | None
+    derived_key_id: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The name by which a verdict's rule names the cap."""
+        owner = self.budget or self.derived_key_id
+        return f"{owner}: {self.cap}" if owner else self.cap
 
     @property
     def remaining(self) -> int:
@@ -158,9 +167,45 @@ class Verdict:
     policy_version: int = 0
     allowed_endpoints: tuple[str, ...] = ()
     vault_key_id: str = ""
+    retry_at_ms: int | None = None
+    """When the same call may succeed at the earliest, if nobody changes anything; None means never."""
     shadow_reason: DenyReason | None = None
     asked: Amount | None = None
     """What the first call with this effect asked for, with a duplicate."""
+
+
+class RuleVerdict(StrEnum):
+    """What came of looking at one rule."""
+
+    PASSED = "passed"
+    BROKEN = "broken"
+    NOT_REACHED = "not_reached"
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedRule:
+    """One rule for a call, and what came of looking at it."""
+
+    reason: DenyReason
+    """What a call is refused with that breaks it."""
+    rule: str
+    """A cap, a parameter, an endpoint pattern; empty when the reason says it all."""
+    verdict: RuleVerdict
+    cap: CapStatus | None = None
+    """How full the cap is, without this call."""
+    needed: int = 0
+    """What the cap must have room for, in minor units or calls; 1 for a call without a price."""
+    remaining_after: int = 0
+    """What would be left after the call; one without a price takes nothing until it is settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would be answered to a call, and why."""
+
+    verdict: Verdict
+    rules: tuple[ExaminedRule, ...]
+    """In the order in which they are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +285,18 @@ class Observation:
     vault_key_id: str
     object_id: str
     amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenRun:
+    """A run in which a vault key may do nothing until an operator lifts it."""
+
+    vault_key_id: str
+    run_id: str
+    frozen_at_ms: int
+    reason: str
+    """Why the same call was refused again and again."""
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.effects import Effect, upstream_key
 from policy_server.core.errors import FieldInvalid
 from policy_server.core.policy import (
+    REPEATED_REFUSALS_MAX,
     Cap,
     EffectNaming,
     ParameterRule,
@@ -33,6 +34,9 @@ from policy_server.core.types import (
     AuditKind,
     CapStatus,
     DenyReason,
+    ExaminedRule,
+    Explanation,
+    FrozenRun,
     HoldState,
     LocalRefusal,
     Observation,
@@ -92,9 +96,9 @@ _KINDS = {audit_service_pb2.AuditEventKind.Value(f"AUDIT_EVENT_KIND_{kind.name}"
 T = TypeVar("T")
 
 
-def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
-    """Check and convert a request of Authorize."""
-    if not message.vault_key:
+def spend_call(message: policy_service_pb2.AuthorizeRequest, *, by_key_id: bool = False) -> SpendCall:
+    """Check and convert a request of Authorize; it may lack the vault key when its id is given beside it."""
+    if not message.vault_key and not by_key_id:
         raise FieldInvalid("vault_key", "must be given")
     endpoint = message.endpoint
     if len(endpoint) > 256 or not _ENDPOINT.fullmatch(endpoint):
@@ -171,6 +175,28 @@ def authorize_response(verdict: Verdict) -> policy_service_pb2.AuthorizeResponse
         message.amount.currency_code = verdict.asked.currency
     if verdict.expires_at_ms:
         message.expire_time.FromMilliseconds(verdict.expires_at_ms)
+    if verdict.retry_at_ms is not None:
+        message.retry_time.FromMilliseconds(verdict.retry_at_ms)
+    return message
+
+
+def explanation(explained: Explanation) -> vault_key_service_pb2.ExplainAuthorizationResponse:
+    """Convert what would be answered, and why."""
+    return vault_key_service_pb2.ExplainAuthorizationResponse(
+        answer=authorize_response(explained.verdict), rules=[_examined(one) for one in explained.rules]
+    )
+
+
+def _examined(one: ExaminedRule) -> vault_key_service_pb2.ExaminedRule:
+    message = vault_key_service_pb2.ExaminedRule(
+        reason=_DENY_REASONS[one.reason],
+        rule=one.rule,
+        verdict=f"RULE_VERDICT_{one.verdict.name}",
+        needed=one.needed,
+    )
+    if one.cap is not None:
+        message.cap.CopyFrom(cap_status(one.cap))
+        message.remaining_after = one.remaining_after
     return message
 
 
@@ -184,6 +210,7 @@ def cap_status(status: CapStatus) -> policy_pb2.CapStatus:
         settled=status.settled,
         held=status.held,
         remaining=status.remaining,
+        derived_key_id=status.derived_key_id,
     )
     if status.resets_at_ms is not None:
         message.reset_time.FromMilliseconds(status.resets_at_ms)
@@ -326,6 +353,9 @@ def policy(message: policy_pb2.Policy) -> Policy:
         vendor_accounts=tuple(message.vendor_accounts),
         unpriced=tuple(message.unpriced),
         refunds=refunds,
+        repeated_refusals_max=message.repeated_refusals_max
+        if message.HasField("repeated_refusals_max")
+        else REPEATED_REFUSALS_MAX,
     )
 
 
@@ -343,6 +373,7 @@ def vault_key(record: KeyRecord, state: VaultKeyState) -> vault_key_service_pb2.
         policy=_policy_message(record.policy),
         policy_version=record.version,
         state=_KEY_STATES[state],
+        revoked_derived_key_ids=record.revoked_derived,
     )
     message.create_time.FromMilliseconds(record.created_at_ms)
     if record.revoked_at_ms is not None:
@@ -360,6 +391,17 @@ def account(record: AccountRecord) -> account_service_pb2.Account:
             account_service_pb2.Budget(name=name, caps=[_cap_message(cap) for cap in caps])
             for name, caps in sorted(record.budgets.items())
         ],
+    )
+
+
+def frozen_run(run: FrozenRun) -> account_service_pb2.FrozenRun:
+    """Convert a frozen run."""
+    return account_service_pb2.FrozenRun(
+        vault_key_id=run.vault_key_id,
+        run_id=run.run_id,
+        freeze_time=_timestamp(run.frozen_at_ms),
+        reason=run.reason,
+        endpoint=run.endpoint,
     )
 
 
@@ -412,6 +454,7 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
         detail=fields.get("detail", ""),
         vendor_account=fields.get("vendor_account", ""),
         unpriced=bool(fields.get("unpriced")),
+        derived_key_id=fields.get("derived_key_id", ""),
     )
     currency = fields.get("currency", "")
     if fields.get("amount") and currency:
@@ -537,6 +580,7 @@ def _policy_message(stored: Policy) -> policy_pb2.Policy:
         vendor_accounts=stored.vendor_accounts,
         unpriced=stored.unpriced,
         refunds=f"REFUND_RULE_{stored.refunds.name}",
+        repeated_refusals_max=stored.repeated_refusals_max,
     )
     if stored.expires_at_ms is not None:
         message.expire_time.FromMilliseconds(stored.expires_at_ms)

@@ -66,6 +66,15 @@ class AccountKeys:
         return f"{self._root}deadlines"
 
     @property
+    def frozen_runs(self) -> str:
+        """Sorted set: ``<key id>:<run>`` by the time in ms at which the run was frozen for the key."""
+        return f"{self._root}frozen-runs"
+
+    def refusals(self, key_id: str, run_id: str) -> str:
+        """Hash: how often each call was refused in a run; with a frozen run, why it is."""
+        return f"{self._root}refusals:{key_id}:{run_id}"
+
+    @property
     def key_ids(self) -> str:
         """Sorted set: key ids by creation time in ms."""
         return f"{self._root}keys"

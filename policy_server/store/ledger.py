@@ -16,6 +16,7 @@ from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, St
 from policy_server.core.types import (
     Amount,
     DenyReason,
+    FrozenRun,
     HoldState,
     LocalRefusal,
     Observation,
@@ -33,6 +34,10 @@ from policy_server.store.scripts import Run, run_all, script
 
 REPLAY_WINDOW_MS = 23 * 3_600_000
 """How long the vendor surely remembers an idempotency key; Stripe keeps them 24 h."""
+
+
+REFUSALS_KEPT = 256
+"""How many different refused calls of a run are counted apart; further ones count together."""
 
 
 class RedisLedger:
@@ -125,6 +130,43 @@ class RedisLedger:
             raise reply
         return int(reply)
 
+    async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
+        """Return frozen runs of the account, the latest first."""
+        names = AccountKeys(account)
+        try:
+            # redis-py types its replies for bytes and text at once; here all is text.
+            found: Any = await self._client.zrevrange(
+                names.frozen_runs, offset, offset + limit - 1, withscores=True
+            )
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for run, _ in found:
+                    pipeline.hmget(names.refusals(*_run_parts(run)), ["frozen_for", "frozen_at_endpoint"])
+                whys = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise store_unavailable(error) from None
+        return [
+            FrozenRun(*_run_parts(run), int(frozen_at), reason, endpoint or "")
+            for (run, frozen_at), (reason, endpoint) in zip(found, whys, strict=True)
+            if reason is not None  # else it is forgotten, and no longer frozen
+        ]
+
+    async def unfreeze_run(self, account: str, vault_key_id: str, run_id: str) -> bool:
+        """Let a frozen run go on, and record it; tell whether it was frozen."""
+        names = AccountKeys(account)
+        facts = {
+            "vault_key_id": vault_key_id,
+            "run_id": run_id,
+            "detail": f"let the frozen run {run_id} go on",
+        }
+        run = Run(
+            [names.frozen_runs, names.refusals(vault_key_id, run_id), names.audit, names.sequence],
+            [str(self._now()), _run(vault_key_id, run_id), _facts(facts)],
+        )
+        (reply,) = await run_all(self._client, script("unfreeze"), [run])
+        if isinstance(reply, SpendgateError):
+            raise reply
+        return str(reply) == "done"
+
     async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
         """Return unknown holds of the cursor's account, the oldest first."""
         names = AccountKeys(after.account)
@@ -204,6 +246,16 @@ class RedisLedger:
             asked["shadow_rule"] = question.shadow_refusal.rule
         if question.call_refusal:
             asked["call_rule"] = question.call_refusal.rule
+            asked["call_sealed"] = question.call_refusal.sealed
+        loop = question.loop
+        if loop:
+            asked |= {
+                "repeated_refusals_max": loop.refusals_max,
+                "refusals_kept": REFUSALS_KEPT,
+                "same_call": loop.same_call,
+                "endpoint": call.endpoint,
+                "run": _run(question.vault_key_id, call.run_id),
+            }
         keys = [
             names.key(question.vault_key_id or "none"),
             names.record,
@@ -213,6 +265,7 @@ class RedisLedger:
             names.exposure(question.vault_key_id, call.object_id),
             names.deadlines,
             *(_counter(names, counted, question.vault_key_id, call.run_id) for counted in question.caps),
+            *((names.refusals(question.vault_key_id, call.run_id), names.frozen_runs) if loop else ()),
         ]
         return Run(keys, [to_json(asked), _call_facts(question, authorization_id)])
 
@@ -257,6 +310,15 @@ class RedisLedger:
         return Run([exposure, names.audit, names.sequence], [to_json(seen), _facts(facts)])
 
 
+def _run(vault_key_id: str, run_id: str) -> str:
+    return f"{vault_key_id}:{run_id}"
+
+
+def _run_parts(run: str) -> tuple[str, str]:
+    vault_key_id, _, run_id = run.partition(":")
+    return vault_key_id, run_id
+
+
 def _leaned_on(question: Question) -> dict[str, Any]:
     """Return the other objects whose counts the call may take over or give back, each once."""
     call, restored = question.call, question.restored_object_id
@@ -269,17 +331,21 @@ def _cap(counted: CountedCap) -> dict[str, Any]:
     owned = counted.owned
     return {
         "currency": owned.cap.currency,
-        "lasting": owned.cap.window is Window.TOTAL,
+        # A derived key is soon forgotten, and with it what its total has counted.
+        "lasting": owned.cap.window is Window.TOTAL and not owned.derived_key_id,
+        "sealed": bool(owned.derived_key_id),
         "limit": str(owned.cap.limit),
         "start_ms": counted.span.start_ms,
         "end_ms": counted.span.end_ms,
-        "rule": f"{owned.budget}: {owned.id}" if owned.budget else owned.id,
+        "rule": owned.rule,
     }
 
 
 def _counter(names: AccountKeys, counted: CountedCap, vault_key_id: str, run_id: str) -> str:
     owned = counted.owned
     owner = f"budget:{owned.budget}" if owned.budget else vault_key_id
+    if owned.derived_key_id:
+        owner = f"{vault_key_id}:{owned.derived_key_id}"
     span = f"run:{run_id}" if owned.cap.window is Window.RUN else str(counted.span.start_ms)
     return names.counter(owner, owned.id, span)
 
@@ -289,6 +355,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
     return _facts(
         {
             "vault_key_id": question.vault_key_id,
+            "derived_key_id": question.derived_key_id,
             "run_id": call.run_id,
             "step": call.step,
             "endpoint": call.endpoint,
@@ -314,9 +381,9 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         return Stale()
     if status == "out_of_span":
         return OutOfSpan(int(reply[1]))
-    numbers = [int(number) for number in reply[12:]]
+    numbers = [int(number) for number in reply[13:]]
     _, allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = reply[:10]
-    asked, currency = reply[10:12]
+    asked, currency, needed = reply[10:13]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -328,6 +395,7 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         expires_at_ms=int(deadline),
         shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
         asked=Amount(int(asked), currency) if asked else None,
+        needed=int(needed) if needed else None,
         counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
     )
 

@@ -2,13 +2,14 @@
 -- is new, every cap has room; then holds in all caps or in none, and records it.
 --
 -- KEYS  1 key record, 2 account record, 3 audit stream, 4 sequence, 5 hold,
---       6 exposure, 7 deadlines, 8... one counter a cap
+--       6 exposure, 7 deadlines, 8... one counter a cap; where the policy bounds
+--       repeated refusals in a run, then the run's refusals and the frozen runs
 -- ARGV  1 the question as JSON, 2 the facts of the call as JSON, for the record
 --
 -- Answers a flat list: status, then
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
 --            deadline, shadow reason, amount and currency that the first call asked
---            for, settled and held of each cap
+--            for, what caps on money must have room for, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
 local q, call = cjson.decode(ARGV[1]), ARGV[2]
@@ -49,10 +50,40 @@ end
 
 local attempt = tonumber(h.attempt or 0)
 
+-- Where the policy bounds repeated refusals, and the call names a run.
+local refusals, frozen_runs = KEYS[8 + #q.caps], KEYS[9 + #q.caps]
+
+-- Counts one more refusal of the same call in the run. One too many freezes the run.
+local function count_refusal(reason)
+  local same = reason .. ' ' .. q.same_call
+  if redis.call('HLEN', refusals) >= q.refusals_kept and redis.call('HEXISTS', refusals, same) == 0 then
+    same = 'others'
+  end
+  local times = redis.call('HINCRBY', refusals, same, '1')
+  redis.call('PEXPIREAT', refusals, text(now + q.retention_ms))
+  if times < q.repeated_refusals_max then
+    return ''
+  end
+  redis.call('HSET', refusals, 'frozen_for', reason, 'frozen_at_endpoint', q.endpoint)
+  redis.call('ZREMRANGEBYSCORE', frozen_runs, '-inf', text(now - q.retention_ms))
+  redis.call('ZADD', frozen_runs, text(now), q.run)
+  return 'froze the run: this call was refused ' .. text(times) .. ' times in it'
+end
+
+-- Why the run is frozen, if it is.
+local function frozen_for()
+  local since = frozen_runs and redis.call('ZSCORE', frozen_runs, q.run)
+  if since and tonumber(since) > now - q.retention_ms then
+    return redis.call('HGET', refusals, 'frozen_for') or ''
+  end
+end
+
+local needed -- what caps on money must have room for, once that is known
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
     'decided', allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
     replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
+    needed and text(needed) or '',
   }
   if duplicate then
     local first = cjson.decode(h.call)
@@ -67,13 +98,22 @@ end
 
 local function decided(allowed, reason, rule, duplicate, replay, object, deadline)
   if not q.validate_only then
+    local refused = reason or q.shadow_reason
+    local detail = refusals and refused and refused ~= 'run_frozen' and count_refusal(refused) or ''
     record(stream, sequence, now, 'decision', call, {
       'decision', allowed and 'allow' or 'deny', 'reason', reason or q.shadow_reason or '',
       'rule', rule or q.shadow_rule or '', 'duplicate', duplicate and '1' or '',
-      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '',
+      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '', 'detail', detail,
     })
   end
   return answer(allowed, reason, rule, duplicate, replay, object, deadline)
+end
+
+local frozen = frozen_for()
+if frozen and q.shadow then
+  q.shadow_reason, q.shadow_rule = 'run_frozen', frozen
+elseif frozen then
+  return decided(false, 'run_frozen', frozen)
 end
 
 if q.reason then
@@ -115,7 +155,7 @@ local function refuse(reason, rule)
   return true
 end
 
-if q.call_rule and refuse('cap_exceeded', q.call_rule) then
+if q.call_rule and (q.call_sealed or refuse('cap_exceeded', q.call_rule)) then
   return decided(false, 'cap_exceeded', q.call_rule)
 end
 
@@ -156,10 +196,11 @@ if q.restored and q.restored ~= '' then
   amount = math.max(0, amount - lean_on(q.restored, q.currency == '' and math.huge or amount, true))
 end
 
+needed = amount
 for i, cap in ipairs(q.caps) do
   local need = cap.currency ~= '' and not q.unpriced_in and amount or 1
   if need > 0 and need > tonumber(cap.limit) - counts[i][1] - counts[i][2]
-    and refuse('cap_exceeded', cap.rule) then
+    and (cap.sealed or refuse('cap_exceeded', cap.rule)) then
     return decided(false, 'cap_exceeded', cap.rule)
   end
 end
