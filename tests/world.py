@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
+from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy
+from policy_server.core.ports import ArchiveHead
 from policy_server.core.settler import Settler
 from policy_server.core.types import (
     Amount,
@@ -29,7 +32,9 @@ from policy_server.core.window import Window
 from policy_server.store.audit import RedisAuditTrail
 from policy_server.store.connection import connect_watcher
 from policy_server.store.ledger import RedisLedger
+from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
+from policy_server.store.scripts import Scripts
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -61,13 +66,23 @@ def calls(limit: int, window: Window, **more: Any) -> Cap:
     return Cap(limit, window, **more)
 
 
+class EmptyArchive:
+    """An archive that nothing has come to yet."""
+
+    async def heads(self) -> Mapping[str, ArchiveHead]:
+        """Return nothing."""
+        return {}
+
+
 class Server:
     """One policy server's core; several share one Redis, as processes do."""
 
     def __init__(self, world: World) -> None:
         clock = world.now
-        self.ledger = RedisLedger(world.redis, retention_ms=RETENTION_MS, clock=clock)
-        self.registry = RedisRegistry(world.redis, clock=clock)
+        self.continuity = Continuity(world.archive, RedisMarks(world.redis))
+        scripts = Scripts(world.redis, self.continuity, clock=clock)
+        self.ledger = RedisLedger(scripts, retention_ms=RETENTION_MS)
+        self.registry = RedisRegistry(scripts, self.continuity, clock=clock)
         self.directory = Directory(self.registry)
         self.authorizer = Authorizer(
             self.ledger, self.registry, self.directory, clock, hold_ttl_ms=HOLD_TTL_MS
@@ -91,6 +106,7 @@ class World:
         # Any: redis-py types its replies for bytes and text at once; here all is text.
         # No time limit: a busy machine is not a Redis that is away.
         self.redis: Any = connect_watcher(url)
+        self.archive = EmptyArchive()
         self.server = Server(self)
         self.trail = RedisAuditTrail(self.redis, self.redis)
         self._keys = 0
@@ -189,9 +205,17 @@ class World:
         (name,) = await self.redis.keys(f"*hold:{verdict.authorization_id}")
         return dict(await self.redis.hgetall(name))
 
-    async def dump(self) -> dict[str, Any]:
-        """Every Redis key with its value."""
-        return {name: await self._value(name) for name in sorted(await self.redis.keys("*"))}
+    async def dump(self, *, expiry: bool = False) -> dict[str, Any]:
+        """Every Redis key with its value; with ``expiry``, also about when it goes, in ms, or 0."""
+        values = {name: await self._value(name) for name in sorted(await self.redis.keys("*"))}
+        if not expiry:
+            return values
+        return {name: (value, await self._goes_at_ms(name)) for name, value in values.items()}
+
+    async def _goes_at_ms(self, name: str) -> int:
+        # Redis 6 tells only how long it still stays.
+        left_ms = await self.redis.pttl(name)
+        return 0 if left_ms < 0 else time.time_ns() // 1_000_000 + int(left_ms)
 
     async def _value(self, name: str) -> Any:
         kind = await self.redis.type(name)

@@ -7,36 +7,43 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
-from policy_server.core.errors import NameTaken, SpendgateError, VersionConflict
+from policy_server.core.continuity import Continuity, Mark
+from policy_server.core.errors import NameTaken, VersionConflict
 from policy_server.core.policy import Policy, cap_from_dict
 from policy_server.core.ports import AccountRecord, KeyRecord
 from policy_server.store.connection import store_unavailable
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
-from policy_server.store.scripts import Run, run_all, script
+from policy_server.store.scripts import Run, Scripts
 
 
 class RedisRegistry:
     """Keeps vault keys and accounts in Redis."""
 
-    def __init__(self, client: redis.asyncio.Redis, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, scripts: Scripts, continuity: Continuity, *, clock: Callable[[], int] | None = None
+    ) -> None:
         """``clock`` replaces the store's own clock, for tests."""
-        self._client = client
+        self._scripts = scripts
+        self._client = scripts.client
+        self._continuity = continuity
         self._clock = clock
 
     async def key(self, key_id: str) -> KeyRecord | None:
         """Return a vault key."""
         account = await self._ask(self._client.get(account_of_key(key_id)))
-        if account is None:
-            return None
-        fields = await self._ask(self._client.hgetall(AccountKeys(account).key(key_id)))
-        return _key_record(key_id, account, fields) if fields else None
+        if account is not None:
+            (fields,) = await self._read(account, [AccountKeys(account).key(key_id)])
+            if fields:
+                return _key_record(key_id, account, fields)
+        # It may be unknown because it was lost.
+        await self._continuity.check_all()
+        return None
 
     async def account(self, account: str) -> AccountRecord:
         """Return an account, also one that nothing was ever set for."""
-        fields = await self._ask(self._client.hgetall(AccountKeys(account).record))
+        (fields,) = await self._read(account, [AccountKeys(account).record])
         budgets = json.loads(fields.get("budgets", "{}"))
         return AccountRecord(
             account=account,
@@ -49,13 +56,20 @@ class RedisRegistry:
         """Return vault keys of the account, oldest first."""
         names = AccountKeys(account)
         key_ids = await self._ask(self._client.zrange(names.key_ids, offset, offset + limit - 1))
-        if not key_ids:
-            return []
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key_id in key_ids:
-                pipeline.hgetall(names.key(key_id))
-            found = await self._ask(pipeline.execute())
+        found = await self._read(account, [names.key(key_id) for key_id in key_ids])
         return [_key_record(key_id, account, fields) for key_id, fields in zip(key_ids, found, strict=True)]
+
+    async def _read(self, account: str, keys: Sequence[str]) -> list[dict[str, str]]:
+        """Return hashes of an account's ledger; raises `LedgerLost` when it is not the one known."""
+        names = AccountKeys(account)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hget(names.record, "epoch")
+            pipeline.get(names.sequence)
+            for key in keys:
+                pipeline.hgetall(key)
+            epoch, sequence, *found = await self._ask(pipeline.execute())
+        await self._continuity.check(account, Mark(epoch or "", int(sequence or 0)))
+        return list(found)
 
     async def accounts(self) -> list[str]:
         """Return the accounts that have had keys."""
@@ -107,10 +121,9 @@ class RedisRegistry:
             unset.append("freeze_reason")
         else:
             changed["freeze_reason"] = new.freeze_reason
-        names = AccountKeys(old.account)
         version = await self._administer(
-            names,
-            names.record,
+            old.account,
+            AccountKeys(old.account).record,
             {
                 "expected": old.version,
                 "set": _flat(changed),
@@ -123,7 +136,6 @@ class RedisRegistry:
     async def _change_key(
         self, record: KeyRecord, expected: int, changed: Mapping[str, str], detail: str, *, working: bool
     ) -> int:
-        names = AccountKeys(record.account)
         change = {
             "expected": expected,
             "set": _flat(changed),
@@ -133,20 +145,17 @@ class RedisRegistry:
             "working": working,
         }
         facts = {"vault_key_id": record.key_id, "detail": detail}
-        return await self._administer(names, names.key(record.key_id), change, facts)
+        target = AccountKeys(record.account).key(record.key_id)
+        return await self._administer(record.account, target, change, facts)
 
     async def _administer(
-        self, names: AccountKeys, target: str, change: dict[str, Any], facts: dict[str, str]
+        self, account: str, target: str, change: dict[str, Any], facts: dict[str, str]
     ) -> int:
-        change["now"] = self._clock() if self._clock else 0
+        names = AccountKeys(account)
         run = Run(
-            [target, names.audit, names.sequence, names.key_ids, names.key_names],
-            [json.dumps(change), json.dumps(facts)],
+            account, [target, names.key_ids, names.key_names], [json.dumps(change), json.dumps(facts)]
         )
-        (reply,) = await run_all(self._client, script("administer"), [run])
-        if isinstance(reply, SpendgateError):
-            raise reply
-        status, version = reply
+        status, _, version = await self._scripts.run_one("administer", run)
         if status == "conflict":
             raise VersionConflict(int(version))
         if status == "name_taken":
