@@ -14,26 +14,41 @@ from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
 from policy_server import tokens
+from policy_server.archive.chain import linked
+from policy_server.archive.database import Database
+from policy_server.archive.reader import ThreadedArchive
+from policy_server.archive.signing import SigningKey
 from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
+from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
+from policy_server.core.restoration import Restoration
 from policy_server.core.settler import Settler
+from policy_server.core.trail import Trail
+from policy_server.drainer_process import DrainerProcess
 from policy_server.rpc.account_service import AccountServicer
 from policy_server.rpc.audit_service import AuditServicer
 from policy_server.rpc.interceptors import Guard
+from policy_server.rpc.ledger_service import LedgerServicer
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
-from policy_server.store.audit import RedisAuditTrail
+from policy_server.store.archive_progress import ArchiveProgress
+from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import check_durable, connect, connect_watcher
 from policy_server.store.ledger import RedisLedger
+from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
+from policy_server.store.restorer import RedisRestorer
+from policy_server.store.scripts import Scripts
 from spendgate.v1 import (
     account_service_pb2,
     account_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
+    ledger_service_pb2,
+    ledger_service_pb2_grpc,
     policy_service_pb2,
     policy_service_pb2_grpc,
     vault_key_service_pb2,
@@ -44,13 +59,23 @@ log = logging.getLogger(__name__)
 
 _EXPIRE_EVERY_S = 1.0
 _CHECK_STORE_EVERY_S = 1.0
+_ARCHIVE_START_S = 20.0
+"""How long the archive may take before the server starts without it, and refuses every call."""
+
 _MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_AUDIT_SERVICE = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
+"""Serves while the archive keeps up; the others do not need the archive."""
 
 _SERVICES = (
     policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
     vault_key_service_pb2.DESCRIPTOR.services_by_name["VaultKeyService"].full_name,
     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
-    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+    ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
+    _AUDIT_SERVICE,
 )
 
 
@@ -72,8 +97,12 @@ class PolicyServer:
         self._redis = connect(url)
         self._watcher = connect_watcher(url)
         retention_ms = settings.retention_days * 86_400_000
-        ledger = RedisLedger(self._redis, retention_ms=retention_ms)
-        registry = RedisRegistry(self._redis)
+        self._database = Database(settings.archive_url, settings.data_dir)
+        self._archive = ThreadedArchive(self._database)
+        self._continuity = Continuity(self._archive, RedisMarks(self._redis))
+        scripts = Scripts(self._redis, self._continuity, backlog_max=settings.audit_backlog_max)
+        ledger = RedisLedger(scripts, retention_ms=retention_ms)
+        registry = RedisRegistry(scripts, self._continuity)
         directory = Directory(registry)
         self._settler = Settler(ledger, registry, directory)
         self._policy = PolicyServicer(
@@ -81,7 +110,10 @@ class PolicyServer:
             self._settler,
         )
         self._administration = Administration(registry, ledger, now_ms)
-        self._trail = RedisAuditTrail(self._redis, self._watcher)
+        self._restoration = Restoration(self._archive, RedisRestorer(self._redis), self._continuity, linked)
+        self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
+        self._progress = ArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -93,12 +125,20 @@ class PolicyServer:
         wrong = await check_durable(self._redis, allow_volatile=settings.allow_volatile)
         for problem in wrong:
             log.warning("the count may be lost: Redis has %s", problem)
+        SigningKey.read_or_make(settings.data_dir)
         server = self._server()
         port = self._listen(server)
+        await self._look_for_ledgers()
         await server.start()
         await self._set_serving(True)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
-        tasks = [asyncio.create_task(self._expire_holds(stop)), asyncio.create_task(self._watch_store(stop))]
+        tasks = [
+            asyncio.create_task(self._expire_holds(stop)),
+            asyncio.create_task(self._watch_store(stop)),
+            asyncio.create_task(self._watch_ledgers(stop)),
+            asyncio.create_task(self._watch_archive(stop)),
+            asyncio.create_task(self._drainer.run(stop)),
+        ]
         try:
             await stop.wait()
         finally:
@@ -111,6 +151,9 @@ class PolicyServer:
             await self._health.enter_graceful_shutdown()
             self._policy.end_streams()
             await server.stop(settings.drain_s)
+            await self._drainer.stop()
+            self._archive.close()
+            self._database.close()
             await self._redis.aclose()
             await self._watcher.aclose()
 
@@ -137,6 +180,7 @@ class PolicyServer:
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
             AccountServicer(self._administration), server
         )
+        ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(self._restoration), server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self._trail), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
@@ -178,12 +222,43 @@ class PolicyServer:
                 log.warning("the counter store %s", "answers again" if answers else "does not answer")
                 await self._set_serving(serving)
 
+    async def _look_for_ledgers(self) -> None:
+        """Learn from the archive which ledgers there were; without it, calls are refused until it answers."""
+        try:
+            async with asyncio.timeout(_ARCHIVE_START_S):
+                await self._archive.migrate()
+                await self._continuity.watch()
+        except (SpendgateError, TimeoutError) as error:
+            log.warning(
+                "every call is refused until the audit archive has told which ledgers there were: %s",
+                error.message if isinstance(error, SpendgateError) else "it does not answer",
+            )
+
+    async def _watch_ledgers(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await asyncio.sleep(_CHECK_STORE_EVERY_S)
+            with contextlib.suppress(SpendgateError):  # said by those who watch store and archive
+                await self._continuity.watch()
+
+    async def _watch_archive(self, stop: asyncio.Event) -> None:
+        before = ""
+        while not stop.is_set():
+            try:
+                problem = (await self._progress.look()).problem
+            except SpendgateError as error:
+                problem = error.message
+            else:
+                await self._health.set(_AUDIT_SERVICE, _NOT_SERVING if problem else _SERVING)
+            if problem != before:
+                log.warning("the audit archive: %s", problem or "all is well again")
+                before = problem
+            await asyncio.sleep(_CHECK_STORE_EVERY_S)
+
     async def _set_serving(self, serving: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        status = _SERVING if serving else _NOT_SERVING
         for service in ("", *_SERVICES):
-            await self._health.set(service, status)
+            if service != _AUDIT_SERVICE or not serving:
+                await self._health.set(service, status)
 
 
 async def _answers(client: redis.asyncio.Redis) -> bool:

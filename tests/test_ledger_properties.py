@@ -285,7 +285,9 @@ def told_by_events(events: Sequence[AuditEvent]) -> dict[str, Any]:
     for event in events:
         ledger.apply(event.sequence, event.fields)
     told: dict[str, Any] = {
-        name: (image.fields, _seconds(image.goes_at_ms)) for name, image in ledger.keys.items() if image.fields
+        name: (image.fields, _seconds(image.goes_at_ms))
+        for name, image in ledger.keys.items()
+        if image.fields
     }
     told["keys"] = ([(member, float(score)) for member, score in told["keys"][0].items()], 0)
     told["sequence"] = (str(ledger.sequence), 0)

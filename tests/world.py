@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,8 +14,9 @@ from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy
-from policy_server.core.ports import ArchiveHead
+from policy_server.core.ports import ArchivedEvent, ArchiveHead
 from policy_server.core.settler import Settler
+from policy_server.core.trail import Trail
 from policy_server.core.types import (
     Amount,
     AuditEvent,
@@ -29,7 +30,7 @@ from policy_server.core.types import (
 )
 from policy_server.core.vault_key import parse
 from policy_server.core.window import Window
-from policy_server.store.audit import RedisAuditTrail
+from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import connect_watcher
 from policy_server.store.ledger import RedisLedger
 from policy_server.store.marks import RedisMarks
@@ -66,14 +67,6 @@ def calls(limit: int, window: Window, **more: Any) -> Cap:
     return Cap(limit, window, **more)
 
 
-class EmptyArchive:
-    """An archive that nothing has come to yet."""
-
-    async def heads(self) -> Mapping[str, ArchiveHead]:
-        """Return nothing."""
-        return {}
-
-
 class Server:
     """One policy server's core; several share one Redis, as processes do."""
 
@@ -98,6 +91,28 @@ class Server:
         return result
 
 
+class NothingArchived:
+    """An archive that nobody drains into: all events are still in Redis."""
+
+    async def heads(self) -> dict[str, ArchiveHead]:
+        """No account has any."""
+        return {}
+
+    async def head(self, account: str) -> int:
+        """There is none."""
+        return 0
+
+    async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
+        """There are none."""
+        return []
+
+    async def page(
+        self, account: str, wanted: AuditFilter, before: int | None, limit: int
+    ) -> tuple[list[AuditEvent], int | None]:
+        """There are none."""
+        return [], None
+
+
 class World:
     """A server, its Redis, its clock, and short ways to ask and to look."""
 
@@ -106,9 +121,9 @@ class World:
         # Any: redis-py types its replies for bytes and text at once; here all is text.
         # No time limit: a busy machine is not a Redis that is away.
         self.redis: Any = connect_watcher(url)
-        self.archive = EmptyArchive()
+        self.archive = NothingArchived()
         self.server = Server(self)
-        self.trail = RedisAuditTrail(self.redis, self.redis)
+        self.trail = Trail(RedisAuditTail(self.redis, self.redis), self.archive)
         self._keys = 0
 
     async def close(self) -> None:

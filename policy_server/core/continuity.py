@@ -22,15 +22,6 @@ from policy_server.core.ports import ArchiveHead
 log = logging.getLogger(__name__)
 
 
-def new_epoch(after: str = "") -> str:
-    """Return the name of a new ledger, or of the one that takes the place of ``after``."""
-    return f"{_generation(after) + 1}-{secrets.token_hex(5)}"
-
-
-def _generation(epoch: str) -> int:
-    return int(epoch.partition("-")[0] or 0)
-
-
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A ledger, and how far it has come."""
@@ -39,6 +30,25 @@ class Mark:
     """Empty when there is none."""
     sequence: int
     """Number of the newest audit event."""
+
+
+def new_epoch(after: str = "") -> str:
+    """Return the name of a new ledger, or of the one that takes the place of ``after``."""
+    return f"{_generation(after) + 1}-{secrets.token_hex(5)}"
+
+
+def is_other_ledger(epoch: str, than: str) -> bool:
+    """Tell whether a ledger neither is ``than`` nor comes before or after it."""
+    return epoch != than and _generation(epoch) == _generation(than)
+
+
+def continues(known: Mark, present: Mark) -> bool:
+    """Tell whether what is present goes on from what is known."""
+    return known.epoch in {"", present.epoch} and known.sequence <= present.sequence
+
+
+def _generation(epoch: str) -> int:
+    return int(epoch.partition("-")[0] or 0)
 
 
 class Heads(Protocol):
@@ -97,7 +107,7 @@ class Continuity:
     async def check(self, account: str, present: Mark) -> None:
         """Raise `LedgerLost` when what the store has now is not what is known."""
         known = self._known.get(account) or await self._heard_of(account)
-        if known is not None and not _continues(known, present):
+        if known is not None and not continues(known, present):
             raise LedgerLost(account)
 
     async def check_all(self) -> None:
@@ -160,16 +170,12 @@ class Continuity:
         before = dict(self._known)
         for account, present in zip(accounts, await self._marks.marks(accounts), strict=True):
             known = before[account]
-            if _continues(known, present):
+            if continues(known, present):
                 if self._lost.pop(account, None):
                     log.warning("the ledger of account %s is there again", account)
             elif account not in self._lost:
                 self._lost[account] = present
                 log.error("%s", _what_is_wrong(account, known, present))
-
-
-def _continues(known: Mark, present: Mark) -> bool:
-    return known.epoch in {"", present.epoch} and known.sequence <= present.sequence
 
 
 def _what_is_wrong(account: str, known: Mark, present: Mark) -> str:

@@ -6,6 +6,7 @@
     ├── ArchiveUnavailable    the audit archive did not answer in time or not well
     ├── LedgerLost            the store has not the ledger that was counted in, or an older state
     ├── LedgerPresent         the ledger of the account is not lost
+    ├── ArchiveBroken         the archive lacks or has changed what a rebuild needs
     ├── AuditBacklogFull      too many audit events wait for the archive
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
@@ -59,6 +60,18 @@ class LedgerPresent(SpendgateError):
 
     def __init__(self, account: str) -> None:
         super().__init__(f"the ledger of account {account} is not lost; it is not rebuilt", account=account)
+
+
+class ArchiveBroken(SpendgateError):
+    """The archive lacks or has changed what a rebuild needs."""
+
+    def __init__(self, account: str, sequence: int, what: str) -> None:
+        super().__init__(
+            f"event {sequence} of account {account} in the archive {what}; no ledger can be rebuilt from it. "
+            "Restore a backup of the archive",
+            account=account,
+            sequence=str(sequence),
+        )
 
 
 class AuditBacklogFull(SpendgateError):

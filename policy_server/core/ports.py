@@ -197,6 +197,31 @@ class AuditTrail(Protocol):
         """Yield wanted events as they are written, and checkpoints, each with its sequence."""
 
 
+class AuditTail(Protocol):
+    """Reads what was recorded lately, and is still in the store.
+
+    Every method raises `StoreUnavailable` when the store does not answer.
+    """
+
+    async def scan(
+        self, account: str, wanted: AuditFilter, before: int | None, above: int, limit: int
+    ) -> tuple[list[AuditEvent], int | None, bool]:
+        """Look at events below ``before`` and above ``above``, newest first.
+
+        Returns those that are wanted, the lowest sequence that was looked at, or
+        ``before`` when there was none, and whether there was none below it.
+        """
+
+    async def oldest(self, account: str) -> int | None:
+        """Return the sequence of the oldest event that is still there."""
+
+    def follow(self, account: str, after: int | None) -> AsyncIterator[tuple[list[AuditEvent], int]]:
+        """Yield events above ``after``, or from now on, as they are written, each time with the last sequence.
+
+        Now and then it yields none, so that the caller knows that it goes on.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveHead:
     """The newest event of an account that the archive has."""
@@ -205,7 +230,39 @@ class ArchiveHead:
     hash: bytes
     """SHA-256 over the hash before it and the event: it stands for the whole trail so far."""
     epoch: str = ""
-    """The ledger that the event came from; empty when Redis named none."""
+    """The ledger that the event was written in; empty when it names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the store has for the archive."""
+
+    entries: Sequence[tuple[int, Mapping[str, str]]]
+    """Sequence and fields of events, oldest first."""
+    newest: int
+    """Sequence of the newest event there is."""
+    marked: int
+    """The newest event that was said to be archived, by `Backlog.mark`; 0 when none was."""
+    marked_hash: bytes
+
+
+class Backlog(Protocol):
+    """The events that the store keeps until they are archived.
+
+    Every method raises `StoreUnavailable` when the store does not answer.
+    """
+
+    def accounts(self) -> Sequence[str]:
+        """Return the accounts that may have events."""
+
+    def look(self, account: str, first: int, limit: int) -> Waiting:
+        """Return events from sequence ``first`` on."""
+
+    def mark(self, account: str, head: ArchiveHead) -> None:
+        """Note that events up to ``head`` are archived for good; never goes back."""
+
+    def trim(self, account: str, first: int) -> None:
+        """Let go of events below sequence ``first``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +285,9 @@ class Archive(Protocol):
 
     async def heads(self) -> Mapping[str, ArchiveHead]:
         """Return the newest event of each account that has any."""
+
+    async def head(self, account: str) -> int:
+        """Return the sequence of an account's newest event; 0 when it has none."""
 
     async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
         """Return events above sequence ``after``, oldest first."""

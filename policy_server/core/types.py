@@ -5,6 +5,7 @@ Money is counted in integer minor units, time in milliseconds since 1970 UTC.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -216,6 +217,11 @@ class AuditEvent:
     account: str
     fields: Mapping[str, str]
     """Values by the field names of the AuditEvent message; absent means empty."""
+
+    @classmethod
+    def recorded(cls, account: str, sequence: int, fields: Mapping[str, str]) -> AuditEvent:
+        """Return the event that was recorded with these fields; ``call`` has those of its call."""
+        return cls(sequence, int(fields["time"]), account, {**json.loads(fields["call"]), **fields})
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,11 @@ DOMAIN = "spendgate"
 _CODES: dict[type[errors.SpendgateError], tuple[int, ErrorReason]] = {
     errors.FieldInvalid: (code_pb2.INVALID_ARGUMENT, ErrorReason.ERROR_REASON_FIELD_INVALID),
     errors.StoreUnavailable: (code_pb2.UNAVAILABLE, ErrorReason.ERROR_REASON_STORE_UNAVAILABLE),
+    errors.ArchiveUnavailable: (code_pb2.UNAVAILABLE, ErrorReason.ERROR_REASON_ARCHIVE_UNAVAILABLE),
+    errors.LedgerLost: (code_pb2.UNAVAILABLE, ErrorReason.ERROR_REASON_LEDGER_LOST),
+    errors.LedgerPresent: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_LEDGER_PRESENT),
+    errors.ArchiveBroken: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_ARCHIVE_BROKEN),
+    errors.AuditBacklogFull: (code_pb2.UNAVAILABLE, ErrorReason.ERROR_REASON_AUDIT_BACKLOG_FULL),
     errors.VaultKeyNotFound: (code_pb2.NOT_FOUND, ErrorReason.ERROR_REASON_VAULT_KEY_NOT_FOUND),
     errors.VaultKeyIsRevoked: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_VAULT_KEY_REVOKED),
     errors.NameTaken: (code_pb2.ALREADY_EXISTS, ErrorReason.ERROR_REASON_NAME_TAKEN),
@@ -41,7 +46,7 @@ def reason_name(reason: ErrorReason) -> str:
 
 async def abort(context: Context, error: errors.SpendgateError) -> NoReturn:
     """End the call with the status of ``error``."""
-    code, reason = _CODES[type(error)]
+    code, reason = next(_CODES[one] for one in type(error).__mro__ if one in _CODES)
     await abort_with(context, code, reason, error.message, error.metadata)
 
 
@@ -64,5 +69,5 @@ async def abort_with(
 
 def item_error(error: errors.SpendgateError) -> policy_service_pb2.ItemError:
     """Return ``error`` as an item of a batch has it."""
-    code, reason = _CODES[type(error)]
+    code, reason = next(_CODES[one] for one in type(error).__mro__ if one in _CODES)
     return policy_service_pb2.ItemError(code=code, reason=reason_name(reason), message=error.message)

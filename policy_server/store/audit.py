@@ -1,8 +1,7 @@
-"""Reads the audit trail from its stream in Redis."""
+"""Reads the newest audit events from their stream in Redis."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,48 +19,62 @@ _CHUNK = 1_000
 _CHECKPOINT_MS = 5_000
 
 
-class RedisAuditTrail:
+class RedisAuditTail:
     """Reads audit events; ``watcher`` is a connection that may block."""
 
     def __init__(self, client: redis.asyncio.Redis, watcher: redis.asyncio.Redis) -> None:
         self._client = client
         self._watcher = watcher
 
-    async def page(
-        self, account: str, wanted: AuditFilter, before: int | None, limit: int
-    ) -> tuple[list[AuditEvent], int | None]:
-        """Return wanted events below sequence ``before``, newest first, and where to go on."""
+    async def scan(
+        self, account: str, wanted: AuditFilter, before: int | None, above: int, limit: int
+    ) -> tuple[list[AuditEvent], int | None, bool]:
+        """Look at events below ``before`` and above ``above``, newest first.
+
+        Returns those that are wanted, the lowest sequence that was looked at, or
+        ``before`` when there was none, and whether there was none below it.
+        """
         found: list[AuditEvent] = []
-        newest = f"{before - 1}-0" if before is not None else "+"
+        reached = before
         for _ in range(_SCAN_MAX // _CHUNK):
-            entries = await self._read(account, newest)
+            entries = await self._read(account, reached, above)
             for entry in entries:
                 event = _event(account, entry)
-                if wanted.start_ms is not None and event.created_at_ms < wanted.start_ms:
-                    return found, None
+                reached = event.sequence
                 if wanted.matches(event):
                     found.append(event)
                     if len(found) == limit:
-                        return found, event.sequence if event.sequence > 1 else None
-                newest = f"{event.sequence - 1}-0"
+                        return found, reached, False
             if len(entries) < _CHUNK:
-                return found, None
-        return found, int(newest.partition("-")[0]) + 1
+                return found, reached, True
+        return found, reached, False
 
-    async def _read(self, account: str, newest: str) -> list[Any]:
+    async def _read(self, account: str, before: int | None, above: int) -> list[Any]:
+        if before is not None and before <= above + 1:
+            return []
+        newest = f"{before - 1}-0" if before is not None else "+"
         try:
             # redis-py types entries for bytes and text at once; here all is text.
             entries: Any = await self._client.xrevrange(
-                AccountKeys(account).audit, max=newest, min="0-1", count=_CHUNK
+                AccountKeys(account).audit, max=newest, min=f"{above + 1}-0", count=_CHUNK
             )
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"the audit trail can't be read: {error}") from None
+            raise _unreadable(error) from None
         return list(entries)
 
-    async def watch(
-        self, account: str, wanted: AuditFilter, after: int | None
-    ) -> AsyncIterator[tuple[AuditEvent | None, int]]:
-        """Yield wanted events as they are written, and checkpoints, each with its sequence."""
+    async def oldest(self, account: str) -> int | None:
+        """Return the sequence of the oldest event that is still there."""
+        try:
+            entries: Any = await self._client.xrange(AccountKeys(account).audit, count=1)
+        except (RedisError, OSError) as error:
+            raise _unreadable(error) from None
+        return _event(account, entries[0]).sequence if entries else None
+
+    async def follow(self, account: str, after: int | None) -> AsyncIterator[tuple[list[AuditEvent], int]]:
+        """Yield events above ``after``, or from now on, as they are written, each time with the last sequence.
+
+        Now and then it yields none, so that the caller knows that it goes on.
+        """
         name = AccountKeys(account).audit
         try:
             if after is None:
@@ -71,21 +84,17 @@ class RedisAuditTrail:
                 reply: Any = await self._watcher.xread(
                     {name: f"{after}-0"}, count=_CHUNK, block=_CHECKPOINT_MS
                 )
-                for entry in reply[0][1] if reply else []:
-                    event = _event(account, entry)
-                    after = event.sequence
-                    if wanted.matches(event):
-                        yield event, after
-                yield None, after
+                events = [_event(account, entry) for entry in reply[0][1]] if reply else []
+                after = events[-1].sequence if events else after
+                yield events, after
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"the audit trail can't be read: {error}") from None
+            raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"the audit trail can't be read: {error}")
 
 
 def _event(account: str, entry: tuple[str, dict[str, str]]) -> AuditEvent:
     entry_id, fields = entry
-    return AuditEvent(
-        sequence=int(entry_id.partition("-")[0]),
-        created_at_ms=int(fields["time"]),
-        account=account,
-        fields={**json.loads(fields["call"]), **fields},
-    )
+    return AuditEvent.recorded(account, int(entry_id.partition("-")[0]), fields)

@@ -70,6 +70,11 @@ class Ledger:
         }
 
     @property
+    def key_ids(self) -> list[str]:
+        """The ids of the account's vault keys."""
+        return list(self.keys[KEY_IDS].fields) if KEY_IDS in self.keys else []
+
+    @property
     def deadlines(self) -> dict[str, str]:
         """Open holds by authorization id, with the time in ms by which they must be closed."""
         return {

@@ -152,9 +152,7 @@ class RedisRegistry:
         self, account: str, target: str, change: dict[str, Any], facts: dict[str, str]
     ) -> int:
         names = AccountKeys(account)
-        run = Run(
-            account, [target, names.key_ids, names.key_names], [json.dumps(change), json.dumps(facts)]
-        )
+        run = Run(account, [target, names.key_ids, names.key_names], [json.dumps(change), json.dumps(facts)])
         status, _, version = await self._scripts.run_one("administer", run)
         if status == "conflict":
             raise VersionConflict(int(version))

@@ -26,7 +26,7 @@ Reply = list[str]
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script as Redis runs it: the shared part, the guard and its own."""
+    """One script as Redis runs it: the shared part, mostly the guard, and its own."""
 
     source: str
     sha: str
@@ -36,7 +36,8 @@ class Script:
 def script(name: str) -> Script:
     """Return the script ``scripts/<name>.lua``."""
     folder = files("policy_server.store") / "scripts"
-    source = "".join((folder / f"{part}.lua").read_text() for part in ("common", "guard", name))
+    parts = ("common", name) if name == "restore" else ("common", "guard", name)
+    source = "".join((folder / f"{part}.lua").read_text() for part in parts)
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -82,7 +83,7 @@ class Scripts:
         which = script(name)
         now, room = str(self._clock() if self._clock else 0), str(self._backlog_max if bounded else 0)
         commands = [
-            _command(which, run, mark, now, room)
+            command(which, run, mark, now=now, room=room)
             for run, mark in zip(runs, marks, strict=True)
             if isinstance(mark, Mark)
         ]
@@ -120,7 +121,8 @@ class Scripts:
         return list(reply)
 
 
-def _command(which: Script, run: Run, mark: Mark, now: str, room: str) -> Command:
+def command(which: Script, run: Run, mark: Mark, *, now: str = "0", room: str = "0") -> Command:
+    """Return the command that runs a script in the ledger of ``mark``."""
     names = AccountKeys(run.account)
     keys = (names.record, names.sequence, names.audit, names.archived, *run.keys)
     return ("EVALSHA", which.sha, len(keys), *keys, now, mark.epoch, str(mark.sequence), room, *run.arguments)

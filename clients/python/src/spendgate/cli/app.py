@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spendgate.cli import account, audit, budgets, doctor, keys, servers, up, usage
+from spendgate.cli import account, audit, budgets, doctor, keys, ledger, servers, up, usage
 from spendgate.cli.failure import CommandFailed
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ _OPERATE = "Operate Spendgate"
 app.add_typer(keys.app, name="keys", rich_help_panel=_OPERATE)
 app.command("usage", rich_help_panel=_OPERATE)(usage.show_usage)
 app.add_typer(audit.app, name="audit", rich_help_panel=_OPERATE)
+app.add_typer(ledger.app, name="ledger", rich_help_panel=_OPERATE)
 app.add_typer(account.app, name="account", rich_help_panel=_OPERATE)
 app.add_typer(budgets.app, name="budgets", rich_help_panel=_OPERATE)
 

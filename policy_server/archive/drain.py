@@ -1,0 +1,165 @@
+"""Moves audit events from the store into the archive, exactly once each.
+
+One step for one account: look at the end of the archive's chain; read the events
+after it; append them in one transaction that fails if the end has moved; note in
+the store how far the archive is; let the store go of what is older. Whatever is
+cut off between two of these, the next look finds where to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from policy_server.archive.chain import body_of, link
+from policy_server.archive.writer import ArchiveWriter, HeadMoved, Tip
+from policy_server.core.errors import SpendgateError
+from policy_server.core.ports import ArchiveHead, Backlog, Waiting
+
+log = logging.getLogger(__name__)
+
+BATCH = 2_000
+"""How many events one transaction takes at most."""
+
+KEPT = 10_000
+"""How many archived events the store keeps, for those who watch and for archives restored from a backup."""
+
+CHECKPOINT_EVENTS = 10_000
+CHECKPOINT_MS = 60_000
+
+
+class TrailBroken(SpendgateError):
+    """Archive and store do not fit together; an operator must look."""
+
+
+class Drainer:
+    """Drains accounts, one after the other."""
+
+    def __init__(
+        self, backlog: Backlog, writer: ArchiveWriter, now_ms: Callable[[], int], *, kept: int = KEPT
+    ) -> None:
+        self._backlog = backlog
+        self._writer = writer
+        self._now_ms = now_ms
+        self._kept = kept
+        self._tips: dict[str, Tip] = {}
+        self._signed_at_ms: dict[str, int] = {}
+        self._trimmed: dict[str, int] = {}
+
+    def drain(self) -> int:
+        """Take one step for every account; return how many events were archived.
+
+        Accounts with trouble do not hold up the others: their errors are raised
+        at the end, as one `TrailBroken`. Raises `SpendgateError` at once when
+        store or archive fail.
+        """
+        if not self._tips:
+            self._tips = {name: self._writer.tip(name) for name in self._writer.accounts()}
+        moved, broken = 0, []
+        try:
+            for account in sorted({*self._backlog.accounts(), *self._tips}):
+                try:
+                    moved += self._step(account)
+                except TrailBroken as error:
+                    broken.append(f"account {account}: {error.message}")
+        except BaseException:
+            # What was known of the archive may not be so any more.
+            self._tips = {}
+            raise
+        if broken:
+            raise TrailBroken("; ".join(broken))
+        return moved
+
+    def _step(self, account: str) -> int:
+        tip = self._tips.get(account) or self._writer.tip(account)
+        waiting = self._backlog.look(account, max(1, tip.sequence), BATCH + 1)
+        try:
+            entries = following(tip, waiting)
+            end = self._append(tip, entries)
+        except (HeadMoved, TrailBroken):
+            self._tips.pop(account, None)
+            fresh = self._writer.tip(account)
+            if fresh == tip:
+                raise
+            return 0
+        self._tips[account] = end
+        if waiting.marked < end.sequence:
+            self._backlog.mark(account, ArchiveHead(end.sequence, end.hash, end.epoch))
+        self._trim(account, end.sequence)
+        return len(entries)
+
+    def _append(self, tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]) -> Tip:
+        account, now_ms = tip.account, self._now_ms()
+        last = entries[-1][0] if entries else tip.sequence
+        signed_at_ms = self._signed_at_ms.setdefault(account, now_ms)
+        due = last > tip.checkpoint and (
+            last - tip.checkpoint >= CHECKPOINT_EVENTS or now_ms - signed_at_ms >= CHECKPOINT_MS
+        )
+        if due:
+            self._signed_at_ms[account] = now_ms
+        if entries:
+            return self._writer.append(tip, entries, checkpoint_at_ms=now_ms if due else 0)
+        return self._writer.add_checkpoint(tip, now_ms) if due else tip
+
+    def _trim(self, account: str, archived: int) -> None:
+        first = archived - self._kept + 1
+        if first > self._trimmed.get(account, 0) + self._kept // 10:
+            self._backlog.trim(account, first)
+            self._trimmed[account] = first
+
+
+def following(tip: Tip, waiting: Waiting) -> Sequence[tuple[int, Mapping[str, str]]]:
+    """Return the events that come after ``tip``; `TrailBroken` unless they surely do.
+
+    That the store goes on where the archive ends, and is not another one, or an
+    older state of it, shows in the event that both have, or in the mark.
+    """
+    entries = waiting.entries
+    if tip.sequence and entries and entries[0][0] == tip.sequence:
+        if tip.previous_hash and link(tip.previous_hash, *_body(entries[0])) != tip.hash:
+            raise TrailBroken(
+                f"event {tip.sequence} in Redis is not the one in the archive: Redis was restored or replaced, "
+                "or one of the two was changed"
+            )
+        entries = entries[1:]
+    elif tip.sequence == 0 and waiting.marked == 0:
+        pass
+    elif waiting.marked > tip.sequence:
+        raise TrailBroken(
+            f"the archive ends at event {tip.sequence}, but event {waiting.marked} had been archived, and Redis "
+            "no longer has what lies between: the archive's file was replaced or an old backup restored"
+        )
+    elif (waiting.marked, waiting.marked_hash) != (tip.sequence, tip.hash):
+        raise TrailBroken(
+            f"Redis does not know event {tip.sequence}, which the archive has: Redis was emptied or is older; "
+            "run 'spendgate ledger rebuild'"
+        )
+    expected = tip.sequence
+    for sequence, _ in entries:
+        expected += 1
+        if sequence != expected:
+            raise TrailBroken(f"event {expected} is missing in Redis; the next one is {sequence}")
+    if not entries and waiting.newest > tip.sequence:
+        raise TrailBroken(f"events {tip.sequence + 1} to {waiting.newest} are missing in Redis")
+    _check_mark(tip, entries, waiting)
+    return entries
+
+
+def _check_mark(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]], waiting: Waiting) -> None:
+    """Raise `TrailBroken` when events that were archived before come again, but other ones."""
+    if tip.sequence == 0 and waiting.marked:
+        raise TrailBroken(
+            f"the archive is empty, but event {waiting.marked} had been archived: its file was removed or replaced"
+        )
+    if not tip.sequence < waiting.marked <= tip.sequence + len(entries):
+        return
+    here = tip.hash
+    for entry in entries[: waiting.marked - tip.sequence]:
+        here = link(here, *_body(entry))
+    if here != waiting.marked_hash:
+        raise TrailBroken(f"the events up to {waiting.marked} in Redis are not those that had been archived")
+
+
+def _body(entry: tuple[int, Mapping[str, str]]) -> tuple[int, str]:
+    sequence, fields = entry
+    return sequence, body_of(fields)

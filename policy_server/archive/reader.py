@@ -1,0 +1,208 @@
+"""Reads the archive: single accounts' trails, whole or searched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, select
+
+from policy_server.archive.chain import fields_of
+from policy_server.archive.database import Database
+from policy_server.archive.schema import SEARCHED, account, event, index_name
+from policy_server.core.ports import ArchivedEvent, ArchiveHead
+from policy_server.core.types import AuditEvent, AuditFilter, AuditKind
+
+T = TypeVar("T")
+
+_SCAN_MAX = 10_000
+"""How many events one page looks at, when no index singles out the wanted ones."""
+
+_THREADS = 4
+_LAST_CHARACTER = "\U0010ffff"
+_NOTABLE_KINDS = {AuditKind.REFUSAL, AuditKind.ADMINISTRATION}
+
+
+class ArchiveReader:
+    """Reads the archive, each method in one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def heads(self) -> Mapping[str, ArchiveHead]:
+        """Return the newest event of each account that has any."""
+        query = select(account.c.name, account.c.sequence, account.c.hash, account.c.epoch)
+        with self._database.transaction() as connection:
+            rows = connection.execute(query.where(account.c.sequence > 0)).all()
+        return {row.name: ArchiveHead(row.sequence, row.hash, row.epoch) for row in rows}
+
+    def head(self, name: str) -> int:
+        """Return the sequence of an account's newest event; 0 when it has none."""
+        query = select(account.c.sequence).where(account.c.name == name)
+        with self._database.transaction() as connection:
+            return connection.scalar(query) or 0
+
+    def read(self, name: str, after: int, limit: int) -> list[ArchivedEvent]:
+        """Return events above sequence ``after``, oldest first."""
+        query = (
+            select(event.c.sequence, event.c.created_at_ms, event.c.body, event.c.hash)
+            .join(account, account.c.id == event.c.account_id)
+            .where(account.c.name == name, event.c.sequence > after)
+            .order_by(event.c.sequence)
+            .limit(limit)
+        )
+        with self._database.transaction() as connection:
+            rows = connection.execute(query).all()
+        return [
+            ArchivedEvent(row.sequence, row.created_at_ms, name, fields_of(row.body), row.hash)
+            for row in rows
+        ]
+
+    def page(
+        self, name: str, wanted: AuditFilter, before: int | None, limit: int
+    ) -> tuple[list[AuditEvent], int | None]:
+        """Return wanted events below sequence ``before``, newest first, and where to go on."""
+        with self._database.transaction() as connection:
+            row = connection.execute(select(account).where(account.c.name == name)).one_or_none()
+            if row is None:
+                return [], None
+            span = _span(connection, row.id, row.set_back_ms, wanted)
+            if before is not None:
+                span = (span[0], min(span[1], before))
+            most = _SCAN_MAX if _needs_a_closer_look(wanted) else limit
+            query = _query(row.id, wanted, *span).limit(most)
+            found: list[AuditEvent] = []
+            looked_at, lowest = 0, 0
+            for sequence, body in connection.execution_options(yield_per=500).execute(query):
+                looked_at, lowest = looked_at + 1, sequence
+                one = AuditEvent.recorded(name, sequence, fields_of(body))
+                if wanted.matches(one):
+                    found.append(one)
+                    if len(found) == limit:
+                        break
+        return found, lowest if lowest > span[0] and (looked_at == most or len(found) == limit) else None
+
+
+def _query(account_id: int, wanted: AuditFilter, first: int, end: int) -> Select[int, str]:
+    query = (
+        select(event.c.sequence, event.c.body)
+        .where(event.c.account_id == account_id, event.c.sequence >= first, event.c.sequence < end)
+        .order_by(event.c.sequence.desc())
+    )
+    conditions = _indexed(wanted)
+    for column in SEARCHED:
+        if column in conditions:
+            # SQLite keeps no statistics that would tell it which index singles out most.
+            hint = f"INDEXED BY {index_name(column)}"
+            return query.where(conditions[column]).with_hint(event, hint, "sqlite")
+    return query
+
+
+def _indexed(wanted: AuditFilter) -> dict[str, ColumnElement[bool]]:
+    """Return the conditions that an index serves, by column."""
+    conditions: dict[str, ColumnElement[bool]] = {}
+    if wanted.object_id:
+        conditions["object_id"] = event.c.object_id == wanted.object_id
+    if wanted.idempotency_key_prefix:
+        prefix = wanted.idempotency_key_prefix
+        conditions["idempotency_key"] = and_(
+            event.c.idempotency_key >= prefix, event.c.idempotency_key < prefix + _LAST_CHARACTER
+        )
+    if wanted.run_id:
+        conditions["run_id"] = event.c.run_id == wanted.run_id
+    if wanted.vault_key_id:
+        conditions["vault_key_id"] = event.c.vault_key_id == wanted.vault_key_id
+    if wanted.kind in _NOTABLE_KINDS or wanted.decision == "deny":
+        conditions["notable"] = event.c.notable == 1
+    return conditions
+
+
+def _needs_a_closer_look(wanted: AuditFilter) -> bool:
+    """Whether more must match than what the index serves, so that most of what it finds may not be wanted."""
+    parts = (
+        wanted.object_id,
+        wanted.idempotency_key_prefix,
+        wanted.run_id,
+        wanted.vault_key_id,
+        wanted.kind,
+        wanted.decision,
+    )
+    set_parts = sum(map(bool, parts))
+    return (
+        set_parts > 1
+        or bool(wanted.kind or wanted.decision)
+        or wanted.start_ms is not None
+        or wanted.end_ms is not None
+    )
+
+
+def _span(connection: Connection, account_id: int, set_back_ms: int, wanted: AuditFilter) -> tuple[int, int]:
+    """Return the first sequence that can be in the wanted time, and the one after the last."""
+    first, end = 1, 2**63 - 1
+    if wanted.start_ms is not None:
+        first = _first_reaching(connection, account_id, wanted.start_ms) or end
+    if wanted.end_ms is not None:
+        end = _first_reaching(connection, account_id, wanted.end_ms + set_back_ms) or end
+    return first, end
+
+
+def _first_reaching(connection: Connection, account_id: int, time_ms: int) -> int | None:
+    """Return the first sequence at which the clock had reached a time, by halving."""
+    own = event.c.account_id == account_id
+    points = select(event.c.sequence, event.c.reached_ms).where(own)
+    oldest = connection.execute(points.order_by(event.c.sequence).limit(1)).one_or_none()
+    newest = connection.execute(points.order_by(event.c.sequence.desc()).limit(1)).one_or_none()
+    if oldest is None or newest is None or newest.reached_ms < time_ms:
+        return None
+    low, high = oldest.sequence, newest.sequence
+    while low < high:
+        middle = (low + high) // 2
+        # Lost events leave gaps: the next one there is stands for them.
+        at = connection.execute(
+            points.where(event.c.sequence >= middle).order_by(event.c.sequence).limit(1)
+        ).one()
+        if at.reached_ms >= time_ms:
+            high = middle
+        else:
+            low = at.sequence + 1
+    return int(low)
+
+
+class ThreadedArchive:
+    """The archive for a program that must not wait for it: in threads of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reader = ArchiveReader(database)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="archive")
+
+    async def migrate(self) -> None:
+        """Bring the tables to this version; make a database that is not there."""
+        await self._run(self._database.migrate)
+
+    async def heads(self) -> Mapping[str, ArchiveHead]:
+        """Return the newest event of each account that has any."""
+        return await self._run(self._reader.heads)
+
+    async def head(self, name: str) -> int:
+        """Return the sequence of an account's newest event; 0 when it has none."""
+        return await self._run(lambda: self._reader.head(name))
+
+    async def read(self, name: str, after: int, limit: int) -> list[ArchivedEvent]:
+        """Return events above sequence ``after``, oldest first."""
+        return await self._run(lambda: self._reader.read(name, after, limit))
+
+    async def page(
+        self, name: str, wanted: AuditFilter, before: int | None, limit: int
+    ) -> tuple[list[AuditEvent], int | None]:
+        """Return wanted events below sequence ``before``, newest first, and where to go on."""
+        return await self._run(lambda: self._reader.page(name, wanted, before, limit))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,58 @@
+"""Runs the drainer as a child process, and starts it again when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+
+from policy_server.settings import PolicyServerSettings
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S = 1.0
+_STOP_S = 5.0
+"""How long the drainer may take for its last round. What is left waits in Redis for the next start."""
+
+
+class DrainerProcess:
+    """The drainer of one policy server."""
+
+    def __init__(self, settings: PolicyServerSettings) -> None:
+        self._environment = {
+            "SPENDGATE_REDIS_URL": settings.redis_url.get_secret_value(),
+            "SPENDGATE_DATA_DIR": str(settings.data_dir),
+            "SPENDGATE_LOG_LEVEL": settings.log_level,
+        }
+        if settings.archive_url:
+            self._environment["SPENDGATE_ARCHIVE_URL"] = settings.archive_url.get_secret_value()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep it running until ``stop`` is set."""
+        while not stop.is_set():
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "policy_server.drainer"),
+                env=os.environ | self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+            status = await self._process.wait()
+            if not stop.is_set():
+                log.error("the drainer of audit events ended (%s); it is started again", status)
+                await asyncio.sleep(_AGAIN_S)
+
+    async def stop(self) -> None:
+        """Let it archive what has come in by now, and end it."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()

@@ -1,0 +1,82 @@
+"""How far the archive is behind the store, as every policy server sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from policy_server.core.authorizer import DEFAULT_ACCOUNT
+from policy_server.store.connection import store_unavailable
+from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
+
+
+@dataclass(frozen=True, slots=True)
+class AccountProgress:
+    """How far the archive is with one account."""
+
+    account: str
+    newest: int
+    """Sequence of the newest event."""
+    archived: int
+    """Sequence of the newest event in the archive."""
+    archived_hash: bytes
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return max(0, self.newest - self.archived)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the archive is, and what is wrong."""
+
+    accounts: tuple[AccountProgress, ...]
+    problem: str
+    """Empty while the archive keeps up."""
+
+
+class ArchiveProgress:
+    """Reads what drainers have noted in Redis."""
+
+    def __init__(self, client: redis.asyncio.Redis, backlog_max: int) -> None:
+        self._client = client
+        self.backlog_max = backlog_max
+
+    async def look(self) -> Progress:
+        """Return how far the archive is; raises `StoreUnavailable`."""
+        try:
+            named: Any = await self._client.smembers(ACCOUNTS)  # type: ignore[misc]
+            accounts = sorted({DEFAULT_ACCOUNT, *named})
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.get(ARCHIVE_PROBLEM)
+                pipeline.exists(ARCHIVE_LEASE)
+                for account in accounts:
+                    names = AccountKeys(account)
+                    # In this order: the archive is never ahead of what is read after it.
+                    pipeline.hmget(names.archived, ["sequence", "hash"])
+                    pipeline.get(names.sequence)
+                reported, drained, *pairs = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise store_unavailable(error) from None
+        progress = tuple(
+            AccountProgress(account, int(newest or 0), int(archived or 0), bytes.fromhex(mark or ""))
+            for account, (archived, mark), newest in zip(accounts, pairs[::2], pairs[1::2], strict=True)
+        )
+        return Progress(progress, self._problem(progress, reported, drained=bool(drained)))
+
+    def _problem(self, accounts: tuple[AccountProgress, ...], reported: str | None, *, drained: bool) -> str:
+        if reported:
+            return reported
+        full = [one.account for one in accounts if one.waiting >= self.backlog_max]
+        if full:
+            return (
+                f"as many events as may wait for the archive ({self.backlog_max}) do so, "
+                f"in the accounts {', '.join(full)}"
+            )
+        if not drained and any(one.waiting for one in accounts):
+            return "no process moves audit events into the archive"
+        return ""
