@@ -22,7 +22,7 @@ from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
 from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
-from policy_server.core.errors import SpendgateError
+from policy_server.core.errors import ArchiveUnavailable, SpendgateError
 from policy_server.core.restoration import Restoration
 from policy_server.core.settler import Settler
 from policy_server.core.trail import Trail
@@ -126,6 +126,7 @@ class PolicyServer:
         for problem in wrong:
             log.warning("the count may be lost: Redis has %s", problem)
         SigningKey.read_or_make(settings.data_dir)
+        await self._open_archive()
         server = self._server()
         port = self._listen(server)
         await self._look_for_ledgers()
@@ -156,6 +157,13 @@ class PolicyServer:
             self._database.close()
             await self._redis.aclose()
             await self._watcher.aclose()
+
+    async def _open_archive(self) -> None:
+        try:
+            await asyncio.to_thread(self._database.migrate)
+        except ArchiveUnavailable as error:
+            # Decisions may go on without it; the drainer keeps trying.
+            log.error("%s", error.message)
 
     def _server(self) -> grpc.aio.Server:
         data_dir = self._settings.data_dir

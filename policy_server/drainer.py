@@ -106,7 +106,7 @@ class Drain:
 
 def main() -> None:
     """Drain until SIGTERM."""
-    settings = DrainerSettings()  # type: ignore[call-arg] - from the environment
+    settings = DrainerSettings.model_validate({})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:

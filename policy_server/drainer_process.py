@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
+import subprocess
 import sys
 
 from policy_server.settings import PolicyServerSettings
@@ -28,31 +28,33 @@ class DrainerProcess:
         }
         if settings.archive_url:
             self._environment["SPENDGATE_ARCHIVE_URL"] = settings.archive_url.get_secret_value()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep it running until ``stop`` is set."""
         while not stop.is_set():
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "policy_server.drainer"),
-                env=os.environ | self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-            status = await self._process.wait()
+            process = self._process = self._start()
+            status = await asyncio.to_thread(process.wait)
             if not stop.is_set():
                 log.error("the drainer of audit events ended (%s); it is started again", status)
                 await asyncio.sleep(_AGAIN_S)
 
+    def _start(self) -> subprocess.Popen[bytes]:
+        # Not by the event loop: uvloop would fork, which gRPC can't bear.
+        return subprocess.Popen(
+            [sys.executable, "-m", "policy_server.drainer"],
+            env=os.environ | self._environment,
+            stdin=subprocess.DEVNULL,
+        )
+
     async def stop(self) -> None:
         """Let it archive what has come in by now, and end it."""
         process = self._process
-        if process is None or process.returncode is not None:
+        if process is None or process.poll() is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), _STOP_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        process.terminate()
+        try:
+            await asyncio.to_thread(process.wait, _STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

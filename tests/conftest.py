@@ -76,20 +76,11 @@ async def world(redis: str) -> AsyncIterator[World]:
     await world.close()
 
 
-@pytest.fixture(scope="session")
-def shared_policy_server(redis_server: Process) -> Iterator[Process]:
-    """One policy server process for all tests that do not harm it."""
-    with (
-        temporary_folder() as folder,
-        policy_server_process(folder, redis_url(redis_server)) as process,
-    ):
-        yield process
-
-
 @pytest.fixture
-def policy_server(redis: str, shared_policy_server: Process) -> Process:
-    """A running policy server over an empty Redis."""
-    return shared_policy_server
+def policy_server(redis: str) -> Iterator[Process]:
+    """A policy server over an empty Redis, with an empty archive."""
+    with temporary_folder() as folder, policy_server_process(folder, redis) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

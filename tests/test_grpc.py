@@ -158,8 +158,9 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
         assert (got_reason, got_code, got_metadata) == (reason, wanted, metadata)
         assert message
     nobody.channel.close()
-    # STORE_UNAVAILABLE needs a Redis that is away, and has tests of its own below.
-    covered = {f"ERROR_REASON_{reason}" for reason in (*table, "STORE_UNAVAILABLE", "UNSPECIFIED")}
+    # A Redis or an archive that is away has tests of its own, below and in test_archive.py.
+    elsewhere = ("STORE_UNAVAILABLE", "ARCHIVE_UNAVAILABLE", "UNSPECIFIED")
+    covered = {f"ERROR_REASON_{reason}" for reason in (*table, *elsewhere)}
     assert covered == set(ErrorReason.keys())
 
 

@@ -24,6 +24,10 @@ MAY_IMPORT = {
     # Beside the standard library. The longest prefix that fits a module counts.
     "policy_server.core": {"policy_server.core"},
     "policy_server.store": {"policy_server.core", "policy_server.store", "hiredis", "redis", "pydantic_core"},
+    "policy_server.archive": {
+        *("policy_server.core", "policy_server.archive"),
+        *("alembic", "cryptography", "psycopg", "pydantic", "sqlalchemy"),
+    },
     "policy_server.rpc": {
         *("policy_server.core", "policy_server.rpc", "spendgate.v1"),
         *("grpc", "google", "grpc_status", "pydantic"),

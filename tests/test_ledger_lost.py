@@ -167,9 +167,7 @@ def test_a_flush_is_not_a_refill(installation: Installation, restarted: bool) ->
     installation.stack.settled(key, 10_000)
     assert code(installation.charge(stranger, 100, "run-3")) == (401, "vault_key_invalid")
     administration = audit_service_pb2.AUDIT_EVENT_KIND_ADMINISTRATION
-    details = [
-        event.detail for event in installation.stack.events(VaultKey("", ""), kind=administration)
-    ]
+    details = [event.detail for event in installation.stack.events(VaultKey("", ""), kind=administration)]
     assert details[-1].startswith(f"rebuilt the ledger up to event {rebuilt.sequence}")
 
 

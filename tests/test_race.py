@@ -13,26 +13,26 @@ import pytest
 
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
-from tests.processes import Process, policy_server_process, redis_url, temporary_folder
+from tests.processes import Process, policy_server_process
 from tests.rpc import Caller, calling, charge, day_cap, make_key, usage, usd
 
 
-@pytest.fixture(scope="module")
-def processes(redis_server: Process, shared_policy_server: Process) -> Iterator[list[Process]]:
-    """Two policy servers over one Redis."""
-    with temporary_folder() as folder, policy_server_process(folder, redis_url(redis_server)) as other:
-        yield [shared_policy_server, other]
+@pytest.fixture
+def processes(policy_server: Process, redis: str) -> Iterator[list[Process]]:
+    """Two policy servers over one Redis, with one data directory."""
+    with policy_server_process(policy_server.folder, redis, name="other-policy-server") as other:
+        yield [policy_server, other]
 
 
 @pytest.fixture
-def servers(redis: str, processes: list[Process]) -> Iterator[list[Caller]]:
+def servers(processes: list[Process]) -> Iterator[list[Caller]]:
     """A caller of each server."""
     with ExitStack() as stack:
         yield [stack.enter_context(calling(process, "sidecar")) for process in processes]
 
 
 @pytest.fixture
-def admin(redis: str, processes: list[Process]) -> Iterator[Caller]:
+def admin(processes: list[Process]) -> Iterator[Caller]:
     """An operator."""
     with calling(processes[0], "admin") as caller:
         yield caller

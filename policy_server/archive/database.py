@@ -100,7 +100,7 @@ class Database:
         self._check_file()
         try:
             with self._engine.connect() as connection, _deadline(connection, deadline_s):
-                connection = connection.execution_options(spendgate_writes=writes)
+                connection.execution_options(spendgate_writes=writes)
                 with connection.begin():
                     yield connection
         except SQLAlchemyError as error:
@@ -153,7 +153,9 @@ class Database:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
-            raise ArchiveUnavailable(f"the audit archive {self.path} can't be made: {error.strerror}") from None
+            raise ArchiveUnavailable(
+                f"the audit archive {self.path} can't be made: {error.strerror}"
+            ) from None
 
     def _check_file(self) -> None:
         """Raise `ArchiveGone` unless what is open is what stands at the path; open a file put back there."""

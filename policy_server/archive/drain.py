@@ -118,21 +118,21 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[tuple[int, Mapping[str, st
     if tip.sequence and entries and entries[0][0] == tip.sequence:
         if tip.previous_hash and link(tip.previous_hash, *_body(entries[0])) != tip.hash:
             raise TrailBroken(
-                f"event {tip.sequence} in Redis is not the one in the archive: Redis was restored or replaced, "
-                "or one of the two was changed"
+                f"event {tip.sequence} in Redis is not the one in the archive: Redis was restored or "
+                "replaced, or one of the two was changed"
             )
         entries = entries[1:]
     elif tip.sequence == 0 and waiting.marked == 0:
         pass
     elif waiting.marked > tip.sequence:
         raise TrailBroken(
-            f"the archive ends at event {tip.sequence}, but event {waiting.marked} had been archived, and Redis "
-            "no longer has what lies between: the archive's file was replaced or an old backup restored"
+            f"the archive ends at event {tip.sequence}, but event {waiting.marked} had been archived, and "
+            "Redis no longer has what lies between: the archive was replaced, or an old backup restored"
         )
     elif (waiting.marked, waiting.marked_hash) != (tip.sequence, tip.hash):
         raise TrailBroken(
-            f"Redis does not know event {tip.sequence}, which the archive has: Redis was emptied or is older; "
-            "run 'spendgate ledger rebuild'"
+            f"Redis does not know event {tip.sequence}, which the archive has: Redis was emptied or is "
+            "older; run 'spendgate ledger rebuild'"
         )
     expected = tip.sequence
     for sequence, _ in entries:
@@ -149,7 +149,7 @@ def _check_mark(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]], wait
     """Raise `TrailBroken` when events that were archived before come again, but other ones."""
     if tip.sequence == 0 and waiting.marked:
         raise TrailBroken(
-            f"the archive is empty, but event {waiting.marked} had been archived: its file was removed or replaced"
+            f"the archive is empty, but event {waiting.marked} had been archived: it was removed or replaced"
         )
     if not tip.sequence < waiting.marked <= tip.sequence + len(entries):
         return

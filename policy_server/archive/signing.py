@@ -108,8 +108,8 @@ class SigningKey:
                 _make(path)
             if path.stat().st_mode & 0o077:
                 raise SigningKeyUnsafe(
-                    f"{path} can be read by others; run 'chmod 600 {path}', and if somebody may have read it, "
-                    "remove it: a new key is made on the next start"
+                    f"{path} can be read by others; run 'chmod 600 {path}', and if somebody may have read "
+                    "it, remove it: a new key is made on the next start"
                 )
             key = load_pem_private_key(path.read_bytes(), password=None)
         except OSError as error:

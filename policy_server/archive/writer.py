@@ -164,7 +164,7 @@ def _lock(connection: Connection, tip: Tip) -> int:
         found = connection.scalar(by_name)
     if found is None:
         raise ArchiveUnavailable("the audit archive did not keep what was written to it")
-    return found
+    return int(found)
 
 
 def _move(connection: Connection, account_id: int, end: Tip) -> None:
@@ -182,9 +182,7 @@ def _move(connection: Connection, account_id: int, end: Tip) -> None:
     )
 
 
-def _chained(
-    tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]
-) -> tuple[list[tuple[Any, ...]], Tip]:
+def _chained(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[tuple[Any, ...]], Tip]:
     """Return the rows of events, without the account, and the end that they lead to."""
     rows = []
     previous, here = tip.previous_hash, tip.hash
@@ -224,7 +222,7 @@ def searched(fields: Mapping[str, str]) -> tuple[Any, ...]:
 
 
 def _text(value: str | None) -> str | None:
-    """Return what a database can keep of a value: PostgreSQL takes no NUL, and neither takes what is no UTF-8."""
+    """Return what every database can keep of a value: neither NUL nor what is no UTF-8."""
     if not value:
         return None
     if value.isascii() and "\0" not in value:

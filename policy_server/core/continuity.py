@@ -158,9 +158,11 @@ class Continuity:
             for account, head in heads.items():
                 known = self._known.get(account)
                 told = Mark(head.epoch, head.sequence)
-                if known is None or _generation(told.epoch) > _generation(known.epoch):
-                    self._known[account] = told
-                elif told.epoch == known.epoch and told.sequence > known.sequence:
+                if (
+                    known is None
+                    or _generation(told.epoch) > _generation(known.epoch)
+                    or (told.epoch == known.epoch and told.sequence > known.sequence)
+                ):
                     self._known[account] = told
             self._consulted = True
             return heads

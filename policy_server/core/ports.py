@@ -216,7 +216,7 @@ class AuditTail(Protocol):
         """Return the sequence of the oldest event that is still there."""
 
     def follow(self, account: str, after: int | None) -> AsyncIterator[tuple[list[AuditEvent], int]]:
-        """Yield events above ``after``, or from now on, as they are written, each time with the last sequence.
+        """Yield events above ``after``, or from now on, as they come, each time with the last sequence.
 
         Now and then it yields none, so that the caller knows that it goes on.
         """

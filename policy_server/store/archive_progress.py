@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from redis.exceptions import RedisError
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.store.connection import store_unavailable
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
+
+_UNDRAINED_S = 15.0
+"""How long events may wait without anybody whose turn it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,12 @@ class ArchiveProgress:
     def __init__(self, client: redis.asyncio.Redis, backlog_max: int) -> None:
         self._client = client
         self.backlog_max = backlog_max
+        self._drained_at_s = time.monotonic()
 
     async def look(self) -> Progress:
         """Return how far the archive is; raises `StoreUnavailable`."""
         try:
-            named: Any = await self._client.smembers(ACCOUNTS)  # type: ignore[misc]
+            named: Any = await self._client.smembers(ACCOUNTS)
             accounts = sorted({DEFAULT_ACCOUNT, *named})
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.get(ARCHIVE_PROBLEM)
@@ -77,6 +82,8 @@ class ArchiveProgress:
                 f"as many events as may wait for the archive ({self.backlog_max}) do so, "
                 f"in the accounts {', '.join(full)}"
             )
-        if not drained and any(one.waiting for one in accounts):
+        if drained:
+            self._drained_at_s = time.monotonic()
+        elif time.monotonic() - self._drained_at_s > _UNDRAINED_S and any(one.waiting for one in accounts):
             return "no process moves audit events into the archive"
         return ""

@@ -71,7 +71,7 @@ class RedisAuditTail:
         return _event(account, entries[0]).sequence if entries else None
 
     async def follow(self, account: str, after: int | None) -> AsyncIterator[tuple[list[AuditEvent], int]]:
-        """Yield events above ``after``, or from now on, as they are written, each time with the last sequence.
+        """Yield events above ``after``, or from now on, as they come, each time with the last sequence.
 
         Now and then it yields none, so that the caller knows that it goes on.
         """

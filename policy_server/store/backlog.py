@@ -100,5 +100,3 @@ def _store_errors() -> Iterator[None]:
         yield
     except (RedisError, OSError) as error:
         raise store_unavailable(error) from None
-
-
