@@ -131,7 +131,7 @@ class PolicyServer:
         port = self._listen(server)
         await self._look_for_ledgers()
         await server.start()
-        await self._set_serving(True)
+        await self._set_serving(self._continuity.is_usable)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
         tasks = [
             asyncio.create_task(self._expire_holds(stop)),
@@ -221,13 +221,16 @@ class PolicyServer:
                 log.warning("%s holds passed their deadline and are unknown now; they keep counting", marked)
 
     async def _watch_store(self, stop: asyncio.Event) -> None:
-        serving = True
+        answers, serving = True, self._continuity.is_usable
         while not stop.is_set():
             await asyncio.sleep(_CHECK_STORE_EVERY_S)
-            answers = await _answers(self._redis)
-            if answers != serving:
-                serving = answers
+            now_answers = await _answers(self._redis)
+            if now_answers != answers:
+                answers = now_answers
                 log.warning("the counter store %s", "answers again" if answers else "does not answer")
+            usable = answers and self._continuity.is_usable
+            if usable != serving:
+                serving = usable
                 await self._set_serving(serving)
 
     async def _look_for_ledgers(self) -> None:

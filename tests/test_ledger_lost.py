@@ -93,7 +93,8 @@ class Installation:
         def is_so() -> bool:
             with self.client as client:
                 newest = client.get(f"spendgate:{{{account}}}:sequence")
-                return client.hget(f"spendgate:{{{account}}}:archived", "sequence") == newest
+                mark = client.hget(f"spendgate:{{{account}}}:archived", "sequence")
+                return bool(mark == newest)
 
         wait_for(is_so, "every event is archived")
 
@@ -120,8 +121,8 @@ class Installation:
             return stub.RebuildLedger(request, metadata=self._metadata, timeout=60)
 
     @property
-    def _metadata(self) -> list[tuple[str, str]]:
-        return [("authorization", f"Bearer {token(self.server, 'admin')}")]
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {token(self.server, 'admin')}"),)
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_a_flush_is_not_a_refill(installation: Installation, restarted: bool) ->
 
 
 def test_an_older_redis_is_not_a_refill(installation: Installation) -> None:
-    """A backup from before the spending is noticed at a running server, and the archive brings the rest back."""
+    """A backup from before the spending is noticed by a running server, and the archive has the rest."""
     key = installation.stack.key(caps=[cap(10_000)])
     installation.charge(key, 4_000, "run-1")
     installation.stack.settled(key, 4_000)
@@ -212,4 +213,4 @@ def test_a_first_start_needs_nothing(installation: Installation) -> None:
     assert installation.charge(key, 4_000, "run-1").status_code == 200
     with pytest.raises(grpc.RpcError) as refused:
         installation.rebuild()
-    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION  # type: ignore[attr-defined]
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION

@@ -14,7 +14,7 @@ from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy
-from policy_server.core.ports import ArchivedEvent, ArchiveHead
+from policy_server.core.ports import Archive, ArchivedEvent, ArchiveHead
 from policy_server.core.settler import Settler
 from policy_server.core.trail import Trail
 from policy_server.core.types import (
@@ -73,7 +73,7 @@ class Server:
     def __init__(self, world: World) -> None:
         clock = world.now
         self.continuity = Continuity(world.archive, RedisMarks(world.redis))
-        scripts = Scripts(world.redis, self.continuity, clock=clock)
+        scripts = Scripts(world.redis, self.continuity, backlog_max=world.backlog_max, clock=clock)
         self.ledger = RedisLedger(scripts, retention_ms=RETENTION_MS)
         self.registry = RedisRegistry(scripts, self.continuity, clock=clock)
         self.directory = Directory(self.registry)
@@ -116,12 +116,13 @@ class NothingArchived:
 class World:
     """A server, its Redis, its clock, and short ways to ask and to look."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, archive: Archive | None = None, *, backlog_max: int = 0) -> None:
         self.now_ms = NOON
+        self.backlog_max = backlog_max
         # Any: redis-py types its replies for bytes and text at once; here all is text.
         # No time limit: a busy machine is not a Redis that is away.
         self.redis: Any = connect_watcher(url)
-        self.archive = NothingArchived()
+        self.archive: Archive = archive or NothingArchived()
         self.server = Server(self)
         self.trail = Trail(RedisAuditTail(self.redis, self.redis), self.archive)
         self._keys = 0

@@ -47,6 +47,12 @@ def continues(known: Mark, present: Mark) -> bool:
     return known.epoch in {"", present.epoch} and known.sequence <= present.sequence
 
 
+def _is_later(told: Mark, known: Mark) -> bool:
+    """Tell whether a ledger has taken the place of the known one, or has come further."""
+    later = _generation(told.epoch) > _generation(known.epoch)
+    return later or (told.epoch == known.epoch and told.sequence > known.sequence)
+
+
 def _generation(epoch: str) -> int:
     return int(epoch.partition("-")[0] or 0)
 
@@ -84,10 +90,13 @@ class Continuity:
 
         Raises `ArchiveUnavailable` while the archive could not be asked about it.
         """
-        known = self._known.get(account) or await self._heard_of(account)
+        known = await self.expected(account)
         if known is None or not known.epoch:
             epoch = await self._marks.begin(account, new_epoch())
-            known = self._known[account] = Mark(epoch, known.sequence if known else 0)
+            begun = Mark(epoch, known.sequence if known else 0)
+            if self._known.get(account) == known:  # or another call was quicker
+                self._known[account] = begun
+            known = self._known[account]
         return known
 
     async def _heard_of(self, account: str) -> Mark | None:
@@ -104,11 +113,12 @@ class Continuity:
         """Know of a ledger that has taken the place of another."""
         self._known[account] = mark
 
-    async def check(self, account: str, present: Mark) -> None:
-        """Raise `LedgerLost` when what the store has now is not what is known."""
-        known = self._known.get(account) or await self._heard_of(account)
-        if known is not None and not continues(known, present):
-            raise LedgerLost(account)
+    async def expected(self, account: str) -> Mark | None:
+        """Return what must at least be there of an account's ledger; None when nobody has heard of it.
+
+        Ask for it before the store is read: what is known may grow meanwhile.
+        """
+        return self._known.get(account) or await self._heard_of(account)
 
     async def check_all(self) -> None:
         """Raise `LedgerLost` when the store lacks any ledger that is known."""
@@ -131,19 +141,19 @@ class Continuity:
             await self._consult()
             await self._look()
 
-    def lost(self) -> Mapping[str, Mark]:
-        """Return the lost ledgers, as the store had them when it was last looked at."""
-        return dict(self._lost)
+    @property
+    def is_usable(self) -> bool:
+        """Whether any call can be decided, as far as the last look told."""
+        return self._consulted and (not self._known or len(self._lost) < len(self._known))
 
     async def overview(self) -> Mapping[str, tuple[Mark, Mark, int]]:
         """Return of each account what is known, what the store has, and how far the archive has come."""
         heads = await self._consult()
-        await self._look()
-        accounts = sorted(self._known)
-        present = await self._marks.marks(accounts)
+        known = dict(sorted(self._known.items()))
+        present = await self._marks.marks(list(known))
         return {
-            account: (self._known[account], mark, heads[account].sequence if account in heads else 0)
-            for account, mark in zip(accounts, present, strict=True)
+            account: (known[account], mark, heads[account].sequence if account in heads else 0)
+            for account, mark in zip(known, present, strict=True)
         }
 
     async def _consult(self) -> Mapping[str, ArchiveHead]:
@@ -156,22 +166,16 @@ class Continuity:
                     f"{error.message}"
                 ) from None
             for account, head in heads.items():
-                known = self._known.get(account)
-                told = Mark(head.epoch, head.sequence)
-                if (
-                    known is None
-                    or _generation(told.epoch) > _generation(known.epoch)
-                    or (told.epoch == known.epoch and told.sequence > known.sequence)
-                ):
+                known, told = self._known.get(account), Mark(head.epoch, head.sequence)
+                if known is None or _is_later(told, known):
                     self._known[account] = told
             self._consulted = True
             return heads
 
     async def _look(self) -> None:
-        accounts = sorted(self._known)
-        before = dict(self._known)
-        for account, present in zip(accounts, await self._marks.marks(accounts), strict=True):
-            known = before[account]
+        expected = dict(self._known)  # before the store is read: what is known may grow meanwhile
+        for account, present in zip(expected, await self._marks.marks(list(expected)), strict=True):
+            known = expected[account]
             if continues(known, present):
                 if self._lost.pop(account, None):
                     log.warning("the ledger of account %s is there again", account)

@@ -9,8 +9,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from policy_server.core.continuity import Continuity, Mark
-from policy_server.core.errors import NameTaken, VersionConflict
+from policy_server.core.continuity import Continuity, Mark, continues
+from policy_server.core.errors import LedgerLost, NameTaken, VersionConflict
 from policy_server.core.policy import Policy, cap_from_dict
 from policy_server.core.ports import AccountRecord, KeyRecord
 from policy_server.store.connection import store_unavailable
@@ -62,13 +62,15 @@ class RedisRegistry:
     async def _read(self, account: str, keys: Sequence[str]) -> list[dict[str, str]]:
         """Return hashes of an account's ledger; raises `LedgerLost` when it is not the one known."""
         names = AccountKeys(account)
+        expected = await self._continuity.expected(account)
         async with self._client.pipeline(transaction=False) as pipeline:
             pipeline.hget(names.record, "epoch")
             pipeline.get(names.sequence)
             for key in keys:
                 pipeline.hgetall(key)
             epoch, sequence, *found = await self._ask(pipeline.execute())
-        await self._continuity.check(account, Mark(epoch or "", int(sequence or 0)))
+        if expected and not continues(expected, Mark(epoch or "", int(sequence or 0))):
+            raise LedgerLost(account)
         return list(found)
 
     async def accounts(self) -> list[str]:

@@ -106,8 +106,6 @@ class RedisRestorer:
         self, names: AccountKeys, epoch: str, strangers: Sequence[Entry], sequence: int
     ) -> None:
         """Move events of another ledger out of the way of the numbers to come."""
-        if not strangers:
-            return
         aside = names.audit_aside(f"{epoch}-{self._claims[names.account]}")
         for chunk in _chunks(strangers):
             async with self._client.pipeline(transaction=False) as pipeline:
@@ -115,7 +113,8 @@ class RedisRestorer:
                     pipeline.xadd(aside, fields, id=f"{number}-0")
                     pipeline.xdel(names.audit, f"{number}-0")
                 await self._ask(pipeline.execute())
-        await self._ask(self._client.execute_command("XSETID", names.audit, f"{sequence}-0"))
+        if await self._ask(self._client.exists(names.audit)):
+            await self._ask(self._client.execute_command("XSETID", names.audit, f"{sequence}-0"))
 
     async def _wipe(self, names: AccountKeys) -> None:
         kept = {names.audit, names.rebuild}
