@@ -272,19 +272,24 @@ def show(response: httpx.Response) -> None:
 
 
 @contextmanager
-def running_stack(folder: Path, *, servers: int = 1, sidecars: int = 1, **settings: str) -> Iterator[Stack]:
-    """Start everything; several policy servers share one Redis and one set of tokens."""
+def running_stack(
+    folder: Path, *, servers: int = 1, sidecars: int = 1, redis_at: str = "", **settings: str
+) -> Iterator[Stack]:
+    """Start everything; several policy servers share one Redis and one set of tokens.
+
+    With ``redis_at``, the address of a Redis, none is started.
+    """
     with ExitStack() as started:
 
         def start(process: Process) -> Process:
             return started.enter_context(process)
 
-        redis = start(redis_process(folder))
+        redis_at = redis_at or redis_url(start(redis_process(folder)))
         simulator = start(simulator_process(folder))
         origin = simulator.found(r"listening on (\S+)")
         assert origin is not None
         policy = [
-            start(policy_server_process(folder, redis_url(redis), name=f"policy-server-{number}"))
+            start(policy_server_process(folder, redis_at, name=f"policy-server-{number}"))
             for number in range(servers)
         ]
         gates = [

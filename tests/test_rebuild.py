@@ -209,7 +209,7 @@ async def test_what_another_ledger_did_is_kept_aside(archived: Archived) -> None
 
 
 async def test_a_changed_archive_restores_nothing(archived: Archived) -> None:
-    """A rebuild follows the chain of hashes first, and touches nothing when an event was changed or removed."""
+    """A rebuild follows the chain first, and touches nothing when an event was changed or removed."""
     await archived.spend()
     archived.drain()
     await archived.world.redis.flushall()
