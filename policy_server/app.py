@@ -37,6 +37,7 @@ from policy_server.settings import PolicyServerSettings
 from policy_server.store.archive_progress import ArchiveProgress
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import check_durable, connect, connect_watcher
+from policy_server.store.keys import ACCOUNTS
 from policy_server.store.ledger import RedisLedger
 from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
@@ -100,7 +101,12 @@ class PolicyServer:
         self._database = Database(settings.archive_url, settings.data_dir)
         self._archive = ThreadedArchive(self._database)
         self._continuity = Continuity(self._archive, RedisMarks(self._redis))
-        scripts = Scripts(self._redis, self._continuity, backlog_max=settings.audit_backlog_max)
+        scripts = Scripts(
+            self._redis,
+            self._continuity,
+            backlog_max=settings.audit_backlog_max,
+            replicas=settings.redis_wait_replicas,
+        )
         ledger = RedisLedger(scripts, retention_ms=retention_ms)
         registry = RedisRegistry(scripts, self._continuity)
         directory = Directory(registry)
@@ -274,5 +280,5 @@ class PolicyServer:
 
 async def _answers(client: redis.asyncio.Redis) -> bool:
     with contextlib.suppress(RedisError, OSError):
-        return bool(await client.ping())
+        return (await client.exists(ACCOUNTS)) in {0, 1}
     return False

@@ -19,7 +19,10 @@ class PolicyServerSettings(BaseSettings):
     )
 
     redis_url: SecretStr
-    """Redis that counts, as redis://, rediss:// or unix://. Required."""
+    """Redis that counts, as redis://, rediss://, unix:// or redis+cluster://. Required."""
+
+    redis_wait_replicas: Annotated[int, Field(ge=0, le=5)] = 0
+    """How many replicas must have a change before it counts as done; else there is no decision."""
 
     data_dir: Path = Path(".spendgate")
     """Where admin.token and sidecar.token are kept."""

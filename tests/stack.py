@@ -273,11 +273,18 @@ def show(response: httpx.Response) -> None:
 
 @contextmanager
 def running_stack(
-    folder: Path, *, servers: int = 1, sidecars: int = 1, redis_at: str = "", **settings: str
+    folder: Path,
+    *,
+    servers: int = 1,
+    sidecars: int = 1,
+    redis_at: str = "",
+    server_settings: Mapping[str, str] | None = None,
+    **settings: str,
 ) -> Iterator[Stack]:
     """Start everything; several policy servers share one Redis and one set of tokens.
 
-    With ``redis_at``, the address of a Redis, none is started.
+    With ``redis_at``, the address of a Redis, none is started. ``settings`` are
+    the sidecars', by their names in lower case; ``server_settings`` have them in full.
     """
     with ExitStack() as started:
 
@@ -289,7 +296,9 @@ def running_stack(
         origin = simulator.found(r"listening on (\S+)")
         assert origin is not None
         policy = [
-            start(policy_server_process(folder, redis_at, name=f"policy-server-{number}"))
+            start(
+                policy_server_process(folder, redis_at, name=f"policy-server-{number}", env=server_settings)
+            )
             for number in range(servers)
         ]
         gates = [

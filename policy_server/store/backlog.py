@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import ArchiveHead, Waiting
-from policy_server.store.connection import store_unavailable
+from policy_server.store.connection import node_of_cluster, store_unavailable
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
 
 _TIMEOUT_S = 5
@@ -26,8 +26,10 @@ class RedisBacklog:
     """Reads, marks and trims audit streams."""
 
     def __init__(self, url: str) -> None:
-        self._client = redis.Redis.from_url(
-            url,
+        cluster = node_of_cluster(url)
+        make: Any = redis.RedisCluster if cluster else redis.Redis
+        self._client = make.from_url(
+            cluster or url,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
             decode_responses=True,
@@ -55,7 +57,7 @@ class RedisBacklog:
             pipeline.hmget(names.archived, ["sequence", "hash"])
             entries, newest, (marked, marked_hash) = pipeline.execute()
         return Waiting(
-            entries=[(int(entry_id.partition("-")[0]), fields) for entry_id, fields in entries],
+            entries=[(int(entry_id.partition("-")[0]), _named(fields)) for entry_id, fields in entries],
             newest=int(newest or 0),
             marked=int(marked or 0),
             marked_hash=bytes.fromhex(marked_hash or ""),
@@ -92,6 +94,11 @@ class RedisBacklog:
         """Take back what was wrong."""
         with _store_errors():
             self._client.delete(ARCHIVE_PROBLEM)
+
+
+def _named(fields: dict[str, str] | list[str]) -> dict[str, str]:
+    """Return the fields of an entry; what a transaction in a cluster answers, redis-py leaves in a list."""
+    return dict(zip(fields[::2], fields[1::2], strict=True)) if isinstance(fields, list) else fields
 
 
 @contextlib.contextmanager

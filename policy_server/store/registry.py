@@ -13,7 +13,7 @@ from policy_server.core.continuity import Continuity, Mark, continues
 from policy_server.core.errors import LedgerLost, NameTaken, VersionConflict
 from policy_server.core.policy import Policy, cap_from_dict
 from policy_server.core.ports import AccountRecord, KeyRecord
-from policy_server.store.connection import store_unavailable
+from policy_server.store.connection import store_unavailable, time_ms
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
 from policy_server.store.scripts import Run, Scripts
 
@@ -165,8 +165,7 @@ class RedisRegistry:
     async def _now(self) -> int:
         if self._clock:
             return self._clock()
-        seconds, microseconds = await self._ask(self._client.time())
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return int(await self._ask(time_ms(self._client)))
 
     async def _ask(self, reply: Any) -> Any:
         # redis-py types its replies for bytes and text at once; here all is text.

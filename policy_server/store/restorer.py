@@ -20,7 +20,7 @@ from policy_server.core.continuity import Mark, is_other_ledger
 from policy_server.core.errors import SpendgateError, StoreUnavailable
 from policy_server.core.ports import ArchivedEvent, ArchiveHead
 from policy_server.core.restoration import Restored
-from policy_server.store.connection import store_unavailable
+from policy_server.store.connection import store_unavailable, time_ms
 from policy_server.store.images import HOLD, KEY_IDS, Image, Ledger
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
 from policy_server.store.scripts import Run, command, run_all, script
@@ -56,7 +56,7 @@ class RedisRestorer:
             ledger.apply(sequence, fields)
         await self._set_aside(names, epoch, strangers, ledger.sequence)
         await self._wipe(names)
-        ledger.forget_gone(await self._now_ms())
+        ledger.forget_gone(await self._ask(time_ms(self._client)))
         await self._write(account, ledger, head)
         return _restored(ledger, len(survivors), len(strangers))
 
@@ -150,10 +150,6 @@ class RedisRestorer:
         await self._ask(self._client.sadd(ACCOUNTS, account))
         for key_id in ledger.key_ids:
             await self._ask(self._client.set(account_of_key(key_id), account))
-
-    async def _now_ms(self) -> int:
-        seconds, microseconds = await self._ask(self._client.time())
-        return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def _ask(self, reply: Awaitable[T]) -> T:
         try:

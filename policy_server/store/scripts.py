@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import hiredis
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from policy_server.core.continuity import Continuity, Mark
 from policy_server.core.errors import AuditBacklogFull, LedgerLost, SpendgateError
-from policy_server.store.connection import STORE_TIMEOUT_S, store_unavailable
+from policy_server.store.connection import store_unavailable
+from policy_server.store.exchange import Command, exchange
 from policy_server.store.keys import AccountKeys
 
-Command = tuple[Any, ...]
 Reply = list[str]
 
 
@@ -59,15 +56,18 @@ class Scripts:
         continuity: Continuity,
         *,
         backlog_max: int = 0,
+        replicas: int = 0,
         clock: Callable[[], int] | None = None,
     ) -> None:
         """``backlog_max`` events may wait for the archive; 0 means any number.
 
+        Nothing counts as done before so many ``replicas`` have it.
         ``clock`` replaces the store's own clock, for tests.
         """
         self.client = client
         self.continuity = continuity
         self._backlog_max = backlog_max
+        self._replicas = replicas
         self._clock = clock
 
     async def run(
@@ -87,7 +87,7 @@ class Scripts:
             for run, mark in zip(runs, marks, strict=True)
             if isinstance(mark, Mark)
         ]
-        replies = iter(await run_all(self.client, which, commands))
+        replies = iter(await run_all(self.client, which, commands, replicas=self._replicas))
         return [
             self._judged(run, mark, next(replies)) if isinstance(mark, Mark) else mark
             for run, mark in zip(runs, marks, strict=True)
@@ -129,49 +129,19 @@ def command(which: Script, run: Run, mark: Mark, *, now: str = "0", room: str = 
 
 
 async def run_all(
-    client: redis.asyncio.Redis, which: Script, commands: Sequence[Command]
+    client: redis.asyncio.Redis, which: Script, commands: Sequence[Command], *, replicas: int = 0
 ) -> list[Any | SpendgateError]:
     """Send all commands, which run the same script; one that Redis has forgotten is sent anew."""
     if not commands:
         return []
-    replies = await _send(client, commands)
+    replies = await exchange(client, commands, replicas=replicas)
     forgotten = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if forgotten:
         try:
             await client.script_load(which.source)
         except RedisError as error:
             return [store_unavailable(error)] * len(commands)
-        again = await _send(client, [commands[index] for index in forgotten])
+        again = await exchange(client, [commands[index] for index in forgotten], replicas=replicas)
         for index, reply in zip(forgotten, again, strict=True):
             replies[index] = reply
     return [store_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
-
-
-async def _send(client: redis.asyncio.Redis, commands: Sequence[Command]) -> list[Any]:
-    """Send all commands at once over one connection and read their replies.
-
-    This is what redis-py's pipeline does, with the packing left to hiredis and
-    one time limit for all replies: per script it takes half of the time.
-    """
-    packed = [hiredis.pack_command(command) for command in commands]
-    try:
-        async with asyncio.timeout(STORE_TIMEOUT_S):
-            connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-            try:
-                await connection.send_packed_command(packed)
-                return [await _reply(connection) for _ in commands]
-            except BaseException:
-                # Replies may still be on their way; nobody may take them for others.
-                await connection.disconnect(nowait=True)
-                raise
-            finally:
-                await client.connection_pool.release(connection)
-    except (RedisError, OSError) as error:
-        return [error] * len(commands)
-
-
-async def _reply(connection: redis.asyncio.Connection) -> Any:
-    try:
-        return await connection.read_response(timeout=math.inf)
-    except ResponseError as error:
-        return error

@@ -46,6 +46,17 @@ if counts then
   end
 end
 local counters = cjson.decode(h.counters)[h.currency] or {}
+local links = h.links and cjson.decode(h.links) or {}
+do
+  local keys, xs = {unpack(counters)}, {x}
+  if h.object_id ~= '' then
+    keys[#keys + 1] = s.exposure_prefix .. h.object_id
+  end
+  for _, link in ipairs(links) do
+    xs[#xs + 1] = read_exposure(s.exposure_prefix .. link.object)
+  end
+  must_be_here(keys, xs)
+end
 local said = s.amount and s.currency == h.currency
 
 -- Ends this step of the object that the call named.
@@ -61,7 +72,7 @@ end
 -- that has this call in it already, and one under way may yet say it.
 local function end_promises()
   local unchanged = {}
-  for _, link in ipairs(h.links and cjson.decode(h.links) or {}) do
+  for _, link in ipairs(links) do
     local y = read_exposure(s.exposure_prefix .. link.object)
     local left = tonumber(y.promised or 0) - tonumber(link.promised)
     if left >= 0 then
