@@ -9,8 +9,14 @@ PROTOS_READY := $(PROTO_VENV)/.ready
 NODE_READY := tests/node/node_modules/.package-lock.json
 OPINIONS := tests/second_opinions
 OPINIONS_VENV := .venv-second-opinions
+AUDIT_VENV := .venv-audit
+AUDIT_READY := $(AUDIT_VENV)/.ready
+CREWAI_VENV := .venv-crewai
+CLIENT_VENV := .venv-client
 FUZZ_READY := $(FUZZ_VENV)/.ready
 SECONDS ?= 60
+SEEDS ?= 1000
+JOBS ?= 2
 
 .PHONY: help
 help: ## Show what there is to make.
@@ -32,6 +38,15 @@ check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code
 	@sh protos/breaking.sh $(BIN)/buf
+
+.PHONY: audit-dependencies
+audit-dependencies: $(AUDIT_READY) ## Ask which pinned dependencies have known weaknesses, where the network allows.
+	@.ci/audit-dependencies $(AUDIT_VENV)/bin/pip-audit constraints.txt constraints-protos.txt
+
+.PHONY: simulate
+simulate: $(READY) ## Tell SEEDS (1000) histories in which anything may break, or that of SEED again.
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --show,--seeds $(SEEDS) --jobs $(JOBS)) \
+	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(AGENTS),--agents $(AGENTS))
 
 .PHONY: bench
 bench: $(READY) ## Measure the whole path beside a bare proxy, and reading by itself.
@@ -66,6 +81,12 @@ second-opinions: ## Get the emulators of others that some tests ask: those that 
 	  $(MAKE) --silent $$emulator || echo "could not get $$emulator: the tests that ask it are skipped"; \
 	done
 
+.PHONY: crewai
+crewai: $(CREWAI_VENV)/.ready ## Install CrewAI, for its tests, in a virtual environment of its own.
+
+.PHONY: fresh-client
+fresh-client: $(CLIENT_VENV)/.ready ## Install the client alone with its extras, for the tests that run the examples.
+
 .PHONY: constraints
 constraints: ## Pin the newest versions; needs uv.
 	@uv pip compile -q constraints.in --group dev --universal --python-version 3.11 --generate-hashes \
@@ -75,12 +96,17 @@ constraints: ## Pin the newest versions; needs uv.
 	  --no-header --no-annotate --upgrade -o constraints-protos.txt
 	@uv pip compile -q constraints-second-opinions.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o constraints-second-opinions.txt
+	@uv pip compile -q constraints-crewai.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o constraints-crewai.txt
 	@uv pip compile -q fuzz/constraints.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o fuzz/constraints.txt
+	@uv pip compile -q constraints-audit.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o constraints-audit.txt
 
 .PHONY: clean
 clean: ## Remove what set-up made; the data in .spendgate stays.
-	@rm -rf $(VENV) $(PROTO_VENV) $(OPINIONS_VENV) $(FUZZ_VENV) .fuzz .tools tests/node/node_modules $(OPINIONS)/node_modules
+	@rm -rf $(VENV) $(PROTO_VENV) $(AUDIT_VENV) $(OPINIONS_VENV) $(CREWAI_VENV) $(CLIENT_VENV) $(FUZZ_VENV) .fuzz .tools
+	@rm -rf tests/node/node_modules $(OPINIONS)/node_modules
 
 $(READY): constraints.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Spendgate needs Python 3.11 or newer")'
@@ -100,6 +126,11 @@ $(FUZZ_READY): fuzz/constraints.txt
 	@$(FUZZ_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r fuzz/constraints.txt
 	@touch $@
 
+$(AUDIT_READY): constraints-audit.txt
+	@$(PYTHON) -m venv $(AUDIT_VENV)
+	@$(AUDIT_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 .tools/bin/grpcurl:
 	@mkdir -p .tools/bin
 	@GOBIN=$(CURDIR)/.tools/bin go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
@@ -111,6 +142,19 @@ $(FUZZ_READY): fuzz/constraints.txt
 .tools/bin/stripe-mock:
 	@mkdir -p .tools/bin
 	@GOBIN=$(CURDIR)/.tools/bin go install github.com/stripe/stripe-mock@v0.203.0
+
+$(CREWAI_VENV)/.ready: constraints-crewai.txt
+	@$(PYTHON) -m venv $(CREWAI_VENV)
+	@$(CREWAI_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(CLIENT_VENV)/.ready: $(READY)
+	@$(PYTHON) -m venv $(CLIENT_VENV)
+	@sed -E '/^ +--hash=/d; s/ \\$$//' constraints.txt > $(CLIENT_VENV)/constraints.txt
+	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w $(CLIENT_VENV)/wheel clients/python
+	@$(CLIENT_VENV)/bin/python -m pip install -q --disable-pip-version-check -c $(CLIENT_VENV)/constraints.txt \
+	  "$$(echo $(CLIENT_VENV)/wheel/spendgate-*.whl)[stripe,pydantic-ai,langchain,mcp]" langgraph
+	@touch $@
 
 $(OPINIONS_VENV)/.ready: constraints-second-opinions.txt
 	@$(PYTHON) -m venv $(OPINIONS_VENV)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
+# gRPC reads this once, when it is first imported; docs/adr/0016-grpc-on-one-machine.md tells why.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+
 import asyncio
 import logging
 import signal
 import sys
+import zoneinfo
 
 import uvloop
 from pydantic import ValidationError
@@ -14,6 +20,7 @@ from pydantic_settings import CliApp
 from policy_server.app import PolicyServer
 from policy_server.core.errors import SpendgateError
 from policy_server.settings import PolicyServerSettings
+from spendgate.process_memory import keep_private
 
 
 class PolicyServerOptions(
@@ -35,6 +42,9 @@ async def _serve(settings: PolicyServerSettings) -> None:
 
 def main() -> None:
     """Run the policy server."""
+    keep_private()
+    # Not the system's zones, which differ between machines: two servers must not open two windows.
+    zoneinfo.reset_tzpath(to=())
     try:
         settings = CliApp.run(PolicyServerOptions)
         logging.basicConfig(

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
 from policy_server import tokens
+from policy_server.archive.care import DatabaseCare
 from policy_server.archive.chain import linked
 from policy_server.archive.database import Database
 from policy_server.archive.reader import ThreadedArchive
@@ -25,8 +26,10 @@ from policy_server.core.directory import Directory
 from policy_server.core.errors import ArchiveUnavailable, SpendgateError
 from policy_server.core.restoration import Restoration
 from policy_server.core.settler import Settler
+from policy_server.core.strangers import Strangers
 from policy_server.core.trail import Trail
 from policy_server.drainer_process import DrainerProcess
+from policy_server.listener import CALLS_MAX, CertificateUnusable, limits, listen
 from policy_server.rpc.account_service import AccountServicer
 from policy_server.rpc.audit_service import AuditServicer
 from policy_server.rpc.interceptors import Guard
@@ -34,15 +37,16 @@ from policy_server.rpc.ledger_service import LedgerServicer
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
-from policy_server.store.archive_progress import ArchiveProgress
+from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.audit import RedisAuditTail
-from policy_server.store.connection import check_durable, connect, connect_watcher
+from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
 from policy_server.store.keys import ACCOUNTS
 from policy_server.store.ledger import RedisLedger
 from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
 from policy_server.store.restorer import RedisRestorer
 from policy_server.store.scripts import Scripts
+from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe, read_authorities
 from spendgate.v1 import (
     account_service_pb2,
     account_service_pb2_grpc,
@@ -63,7 +67,7 @@ _CHECK_STORE_EVERY_S = 1.0
 _ARCHIVE_START_S = 20.0
 """How long the archive may take before the server starts without it, and refuses every call."""
 
-_MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+_RECORD_STRANGERS_EVERY_S = 60.0
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -80,10 +84,6 @@ _SERVICES = (
 )
 
 
-class PortInUse(SpendgateError):
-    """Another process listens on the port."""
-
-
 def now_ms() -> int:
     """Return the time in milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
@@ -95,8 +95,9 @@ class PolicyServer:
     def __init__(self, settings: PolicyServerSettings) -> None:
         self._settings = settings
         url = settings.redis_url.get_secret_value()
-        self._redis = connect(url)
-        self._watcher = connect_watcher(url)
+        trust = _store_trust(settings)
+        self._redis = connect(url, trust)
+        self._watcher = connect_watcher(url, trust)
         retention_ms = settings.retention_days * 86_400_000
         self._database = Database(settings.archive_url, settings.data_dir)
         self._archive = ThreadedArchive(self._database)
@@ -110,15 +111,21 @@ class PolicyServer:
         ledger = RedisLedger(scripts, retention_ms=retention_ms)
         registry = RedisRegistry(scripts, self._continuity)
         directory = Directory(registry)
-        self._settler = Settler(ledger, registry, directory)
-        self._policy = PolicyServicer(
-            Authorizer(ledger, registry, directory, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000),
-            self._settler,
+        strangers = Strangers(now_ms)
+        self._settler = Settler(ledger, registry, directory, strangers)
+        authorizer = Authorizer(
+            *(ledger, registry, directory, now_ms),
+            strangers=strangers,
+            hold_ttl_ms=settings.hold_ttl_s * 1000,
         )
+        self._policy = PolicyServicer(authorizer, self._settler)
         self._administration = Administration(registry, ledger, now_ms)
         self._restoration = Restoration(self._archive, RedisRestorer(self._redis), self._continuity, linked)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
-        self._progress = ArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._progress = RedisArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._care = DatabaseCare(
+            self._database, SigningKey.read_or_make(settings.data_dir), self._progress, registry, now_ms
+        )
         self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
 
@@ -131,20 +138,25 @@ class PolicyServer:
         wrong = await check_durable(self._redis, allow_volatile=settings.allow_volatile)
         for problem in wrong:
             log.warning("the count may be lost: Redis has %s", problem)
-        SigningKey.read_or_make(settings.data_dir)
         await self._open_archive()
+        if settings.allow_plaintext:
+            log.warning(PLAINTEXT_ALLOWED)
         server = self._server()
-        port = self._listen(server)
+        port = listen(server, settings)
         await self._look_for_ledgers()
         await server.start()
         await self._set_serving(self._continuity.is_usable)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
         tasks = [
-            asyncio.create_task(self._expire_holds(stop)),
-            asyncio.create_task(self._watch_store(stop)),
-            asyncio.create_task(self._watch_ledgers(stop)),
-            asyncio.create_task(self._watch_archive(stop)),
-            asyncio.create_task(self._drainer.run(stop)),
+            asyncio.create_task(work(stop))
+            for work in (
+                self._expire_holds,
+                self._watch_store,
+                self._watch_ledgers,
+                self._record_strangers,
+                self._watch_archive,
+                self._drainer.run,
+            )
         ]
         try:
             await stop.wait()
@@ -158,8 +170,10 @@ class PolicyServer:
             await self._health.enter_graceful_shutdown()
             self._policy.end_streams()
             await server.stop(settings.drain_s)
+            await self._record_counted()
             await self._drainer.stop()
             self._archive.close()
+            self._care.close()
             self._database.close()
             await self._redis.aclose()
             await self._watcher.aclose()
@@ -181,11 +195,8 @@ class PolicyServer:
                     or tokens.read_or_make(data_dir / "sidecar.token"),
                 ),
             ],
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.http2.bdp_probe", 0),
-                ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-            ],
+            options=limits(self._settings),
+            maximum_concurrent_rpcs=CALLS_MAX,
         )
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._policy, server)
         vault_key_service_pb2_grpc.add_VaultKeyServiceServicer_to_server(
@@ -195,25 +206,14 @@ class PolicyServer:
             AccountServicer(self._administration), server
         )
         ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(self._restoration), server)
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self._trail), server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditServicer(self._trail, self._care), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
         return server
-
-    def _listen(self, server: grpc.aio.Server) -> int:
-        address = f"{self._settings.policy_host}:{self._settings.policy_port}"
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise PortInUse(
-                f"can't listen on {address}: another process does, or the address is not this machine's. "
-                "Stop that process, or choose another port with --policy-port (SPENDGATE_POLICY_PORT)."
-            )
-        return port
 
     async def _expire_holds(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -225,6 +225,17 @@ class PolicyServer:
                 continue
             if marked:
                 log.warning("%s holds passed their deadline and are unknown now; they keep counting", marked)
+
+    async def _record_strangers(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await asyncio.sleep(_RECORD_STRANGERS_EVERY_S)
+            await self._record_counted()
+
+    async def _record_counted(self) -> None:
+        try:
+            await self._settler.record_counted_strangers()
+        except SpendgateError as error:
+            log.warning("how many strangers were refused can't be recorded now: %s", error.message)
 
     async def _watch_store(self, stop: asyncio.Event) -> None:
         answers, serving = True, self._continuity.is_usable
@@ -276,6 +287,17 @@ class PolicyServer:
         for service in ("", *_SERVICES):
             if service != _AUDIT_SERVICE or not serving:
                 await self._health.set(service, status)
+
+
+def _store_trust(settings: PolicyServerSettings) -> StoreTrust:
+    try:
+        if settings.redis_ca is not None:
+            read_authorities(settings.redis_ca)
+        if settings.redis_cert is not None and settings.redis_key is not None:
+            PemFiles(settings.redis_cert, settings.redis_key).read()
+    except TransportUnsafe as error:
+        raise CertificateUnusable(str(error)) from None
+    return StoreTrust(settings.redis_ca, settings.redis_cert, settings.redis_key)
 
 
 async def _answers(client: redis.asyncio.Redis) -> bool:

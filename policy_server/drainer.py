@@ -25,11 +25,12 @@ from policy_server.archive.signing import SigningKey
 from policy_server.archive.writer import ArchiveWriter
 from policy_server.core.errors import SpendgateError
 from policy_server.store.backlog import RedisBacklog
+from policy_server.store.connection import StoreTrust
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = 0.2
-"""How long events gather for one transaction, unless there are many."""
+_PAUSE_S = 0.8
+"""How long events gather for one transaction, unless there are many: small ones take more time an event."""
 
 _TROUBLE_PAUSE_S = 2.0
 
@@ -40,6 +41,9 @@ class DrainerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SPENDGATE_", frozen=True)
 
     redis_url: SecretStr
+    redis_ca: Path | None = None
+    redis_cert: Path | None = None
+    redis_key: Path | None = None
     data_dir: Path
     archive_url: SecretStr | None = None
     log_level: str = "INFO"
@@ -50,7 +54,8 @@ class Drain:
 
     def __init__(self, settings: DrainerSettings) -> None:
         self._database = Database(settings.archive_url, settings.data_dir)
-        self._backlog = RedisBacklog(settings.redis_url.get_secret_value())
+        trust = StoreTrust(settings.redis_ca, settings.redis_cert, settings.redis_key)
+        self._backlog = RedisBacklog(settings.redis_url.get_secret_value(), trust)
         writer = ArchiveWriter(self._database, SigningKey.read_or_make(settings.data_dir))
         self._drainer = Drainer(self._backlog, writer, lambda: time.time_ns() // 1_000_000)
         self._me = secrets.token_hex(8)

@@ -28,6 +28,9 @@ class DrainerProcess:
         }
         if settings.archive_url:
             self._environment["SPENDGATE_ARCHIVE_URL"] = settings.archive_url.get_secret_value()
+        files = (settings.redis_ca, settings.redis_cert, settings.redis_key)
+        names = ("SPENDGATE_REDIS_CA", "SPENDGATE_REDIS_CERT", "SPENDGATE_REDIS_KEY")
+        self._environment |= {name: str(file) for name, file in zip(names, files, strict=True) if file}
         self._process: subprocess.Popen[bytes] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:

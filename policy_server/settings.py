@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from spendgate import transport
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -24,6 +27,15 @@ class PolicyServerSettings(BaseSettings):
     redis_wait_replicas: Annotated[int, Field(ge=0, le=5)] = 0
     """How many replicas must have a change before it counts as done; else there is no decision."""
 
+    redis_ca: Path | None = None
+    """Whose certificates are trusted of a rediss:// server; the system's CAs when unset."""
+
+    redis_cert: Path | None = None
+    """Certificate that is shown to a rediss:// server; only together with its key."""
+
+    redis_key: Path | None = None
+    """Private key of redis_cert."""
+
     data_dir: Path = Path(".spendgate")
     """Where admin.token and sidecar.token are kept."""
 
@@ -32,6 +44,24 @@ class PolicyServerSettings(BaseSettings):
 
     policy_port: Port = 50051
     """Port to listen on; 0 takes a free one."""
+
+    policy_socket: Path | None = None
+    """Unix socket to listen on beside the port, of this server alone: a nearer way for a local sidecar."""
+
+    policy_cert: Path | None = None
+    """Certificate that callers are shown, with its chain; with policy_key it turns TLS on."""
+
+    policy_key: Path | None = None
+    """Private key of policy_cert."""
+
+    policy_client_ca: Path | None = None
+    """Whose certificates callers must show; when unset, they need none."""
+
+    allow_plaintext: bool = False
+    """Do without TLS to and from other machines."""
+
+    policy_connections_max: Annotated[int, Field(ge=1, le=100_000)] = 1_024
+    """How many connections callers may have open; more are closed at once."""
 
     admin_token: SecretStr | None = None
     """Token for administration and audit, instead of the one in admin.token."""
@@ -59,3 +89,50 @@ class PolicyServerSettings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """How much is logged."""
+
+    @model_validator(mode="after")
+    def _are_safe(self) -> Self:
+        transport.check_certificate_settings(
+            self.policy_cert, self.policy_key, self.policy_client_ca, name="POLICY"
+        )
+        transport.check_certificate_settings(self.redis_cert, self.redis_key, name="REDIS")
+        if self.allow_plaintext:
+            return self
+        if self.policy_cert is None and not transport.is_loopback(self.policy_host):
+            raise ValueError(
+                f"policy_host {self.policy_host!r} can be reached from other machines, and tokens would "
+                "cross the network unencrypted: set SPENDGATE_POLICY_CERT and SPENDGATE_POLICY_KEY, or "
+                "listen on 127.0.0.1; SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+            )
+        url = self.redis_url.get_secret_value()
+        if not transport.url_is_local(url) and not _is_verified(url):
+            raise ValueError(
+                "redis_url leads to another machine, and what is counted there could be read and "
+                "changed on the way: use rediss://, with SPENDGATE_REDIS_CA and without ssl_ parameters; "
+                "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+            )
+        if self.archive_url is not None and not _archive_is_safe(self.archive_url.get_secret_value()):
+            raise ValueError(
+                "archive_url leads to another machine, and the audit trail could be read and changed on the "
+                "way: add ?sslmode=verify-full, and &sslrootcert=/path/to/ca.pem for a CA of your own; "
+                "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+            )
+        return self
+
+
+def _archive_is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    asked = parse_qs(parts.query)
+    # Without a host it is a file, or a socket of this machine.
+    hosts = [
+        *([parts.hostname] if parts.hostname else []),
+        *asked.get("host", []),
+        *asked.get("hostaddr", []),
+    ]
+    local = all(host.startswith("/") or transport.is_loopback(host) for host in hosts)
+    return local or asked.get("sslmode") == ["verify-full"]
+
+
+def _is_verified(redis_url: str) -> bool:
+    parts = urlsplit(redis_url)
+    return parts.scheme == "rediss" and not any(name.startswith("ssl_") for name in parse_qs(parts.query))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# gRPC reads this once, when it is first imported; docs/adr/0016-grpc-on-one-machine.md tells why.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+
 import asyncio
 import logging
 import signal
@@ -13,6 +18,7 @@ from pydantic_settings import CliApp
 
 from sidecar.app import CannotStart, Sidecar
 from sidecar.settings import SidecarSettings
+from spendgate.process_memory import keep_private
 
 
 class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_kebab_case=True):
@@ -29,6 +35,7 @@ async def _serve(settings: SidecarSettings) -> None:
 
 def main() -> None:
     """Run the sidecar."""
+    keep_private()
     try:
         settings = CliApp.run(SidecarOptions)
         logging.basicConfig(

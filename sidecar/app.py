@@ -8,21 +8,25 @@ import contextlib
 import logging
 import resource
 import socket
+import ssl
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import uvicorn
 from pydantic import SecretStr
 
+from sidecar import tls
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request, error_answer, json_answer
 from sidecar.gate import Gate
-from sidecar.http_protocol import Connections, HttpConfig, Limits
+from sidecar.http_protocol import Connections, HttpConfig, HttpProtocol, Limits
+from sidecar.key_scope import PATH as KEY_SCOPE_PATH
+from sidecar.key_scope import KeyScope
 from sidecar.outbox import Outbox
 from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
@@ -31,6 +35,7 @@ from sidecar.stripe.vendor import Stripe
 from sidecar.twilio.vendor import Twilio
 from sidecar.upstream import Upstream
 from sidecar.vendor import Vendor
+from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe
 from spendgate.v1 import policy_service_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -74,10 +79,16 @@ class Edge:
     """The ASGI application: reads whole requests and hands them to the gate of their vendor."""
 
     def __init__(
-        self, routes: Sequence[Route], ready: Callable[[], Awaitable[list[str]]], *, body_bytes_max: int
+        self,
+        routes: Sequence[Route],
+        key_scope: KeyScope,
+        ready: Callable[[], Awaitable[list[str]]],
+        *,
+        body_bytes_max: int,
     ) -> None:
         """``body_bytes_max`` is the largest request body that is taken."""
         self._routes = routes
+        self._key_scope = key_scope
         self._ready = ready
         self._body_bytes_max = body_bytes_max
 
@@ -108,23 +119,18 @@ class Edge:
             problems = await self._ready()
             status = "not ready" if problems else "ready"
             return json_answer(503 if problems else 200, {"status": status, "problems": problems})
+        if path == KEY_SCOPE_PATH and scope["method"] == "GET":
+            return await self._key_scope.handle(_request(scope, path, b""))
         route = next((route for route in self._routes if path.startswith(route.path)), None)
         if route is None:
             known = " or ".join(f"{route.path}…" for route in self._routes)
             return error_answer(404, "path_unknown", f"Nothing is here. Call {known}.")
-        headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for name, value in scope["headers"]:
-            headers[name].append(value)
-        headers.default_factory = None
         body = await self._body(receive)
         if body is None:
             return route.gate.refuse(
                 Refused(413, "request_too_large", f"The body has more than {self._body_bytes_max} bytes.")
             )
-        query = scope["query_string"].decode("latin-1")
-        return await route.gate.handle(
-            Request(scope["method"], path[len(route.prefix) :], query, headers, body)
-        )
+        return await route.gate.handle(_request(scope, path[len(route.prefix) :], body))
 
     async def _body(self, receive: Receive) -> bytes | None:
         body = bytearray()
@@ -140,12 +146,40 @@ class Edge:
                 return bytes(body)
 
 
+def _request(scope: Scope, path: str, body: bytes) -> Request:
+    headers: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for name, value in scope["headers"]:
+        headers[name].append(value)
+    headers.default_factory = None
+    return Request(scope["method"], path, scope["query_string"].decode("latin-1"), headers, body)
+
+
 class _Server(uvicorn.Server):
     """A uvicorn server that leaves the signals to the sidecar, which runs two of them."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, as uvicorn does, but with no more patience for a TLS handshake than for a request."""
+        config = cast(HttpConfig, self.config)
+
+        def protocol() -> asyncio.Protocol:
+            return HttpProtocol(config, self.server_state, {})
+
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=bound,
+                ssl=config.ssl,
+                ssl_handshake_timeout=config.limits.read_timeout_s if config.ssl else None,
+                backlog=config.backlog,
+            )
+            for bound in sockets or ()
+        ]
+        self.started = True
 
 
 class Sidecar:
@@ -155,17 +189,11 @@ class Sidecar:
         self._settings = settings
         self._backends = _backends(settings)
         token = settings.sidecar_token or _read_token(settings.data_dir / "sidecar.token")
-        self._channel = grpc.aio.insecure_channel(
-            settings.policy_address,
-            options=[
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.min_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1_000),
-                ("grpc.lb_policy_name", "round_robin"),
-                ("grpc.enable_retries", 0),
-                ("grpc.http2.bdp_probe", 0),
-            ],
-        )
+        try:
+            self._tls = _listener_context(settings)
+            self._channel = _channel(settings)
+        except TransportUnsafe as error:
+            raise CannotStart(str(error)) from None
         self._policy = PolicyLink(self._channel, token)
         self._outbox = Outbox(self._policy)
         self._decisions = Decisions(self._policy, timeout_s=settings.decision_timeout_ms / 1000)
@@ -173,6 +201,8 @@ class Sidecar:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then let calls and settlements under way finish."""
         settings = self._settings
+        if settings.allow_plaintext:
+            log.warning(PLAINTEXT_ALLOWED)
         _allow_files(settings.connections_max)
         sockets = [
             _listen(settings.sidecar_host, settings.sidecar_port, "--sidecar-port"),
@@ -191,7 +221,8 @@ class Sidecar:
         for bound, routes in zip(sockets, (shared_routes, root_routes), strict=True):
             paths = ", ".join(f"{route.path}…" for route in routes)
             log.info(
-                "sidecar listens on http://%s:%s for %s", settings.sidecar_host, bound.getsockname()[1], paths
+                "sidecar listens on %s://%s:%s for %s",
+                *("https" if self._tls else "http", settings.sidecar_host, bound.getsockname()[1], paths),
             )
         await asyncio.wait([asyncio.create_task(stop.wait()), *serving], return_when=asyncio.FIRST_COMPLETED)
         log.info("sidecar stops; calls under way have %s s", settings.drain_s)
@@ -223,7 +254,7 @@ class Sidecar:
 
     def _server(self, routes: Sequence[Route], connections: Connections) -> _Server:
         settings = self._settings
-        edge = Edge(routes, self._problems, body_bytes_max=settings.body_bytes_max)
+        edge = Edge(routes, KeyScope(self._decisions), self._problems, body_bytes_max=settings.body_bytes_max)
         return _Server(
             HttpConfig(
                 edge,
@@ -240,6 +271,7 @@ class Sidecar:
                 proxy_headers=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, int(settings.drain_s)),
+                ssl_context_factory=(lambda *_: context) if (context := self._tls) else None,
             )
         )
 
@@ -251,6 +283,31 @@ class Sidecar:
         except Refused as refused:
             return [f"the policy server at {self._settings.policy_address}: {refused.message}"]
         return []
+
+
+def _channel(settings: SidecarSettings) -> grpc.aio.Channel:
+    """Return the way to the policy server."""
+    options = [
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.lb_policy_name", "round_robin"),
+        ("grpc.enable_retries", 0),
+        ("grpc.http2.bdp_probe", 0),
+        *settings.policy_trust.options(),
+    ]
+    credentials = settings.policy_trust.credentials()
+    if credentials is None:
+        return grpc.aio.insecure_channel(settings.policy_address, options=options)
+    return grpc.aio.secure_channel(settings.policy_address, credentials, options=options)
+
+
+def _listener_context(settings: SidecarSettings) -> ssl.SSLContext | None:
+    if settings.sidecar_cert is None or settings.sidecar_key is None:
+        return None
+    return tls.listener_context(
+        PemFiles(settings.sidecar_cert, settings.sidecar_key, settings.sidecar_client_ca)
+    )
 
 
 def _backends(settings: SidecarSettings) -> list[Backend]:

@@ -46,21 +46,25 @@ class Decisions:
                 code="request_too_large",
                 status=413,
             )
-        decided: asyncio.Future[pb.AuthorizeResponse] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        decided: asyncio.Future[pb.AuthorizeResponse] = loop.create_future()
         self._waiting.append((request, decided))
         self._send()
+        limit = loop.call_later(self._timeout_s, self._give_up, decided)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await decided
-        except TimeoutError:
-            raise policy_unavailable(
-                f"the policy server did not answer within {self._timeout_s * 1000:.0f} ms"
-            ) from None
+            return await decided
+        finally:
+            limit.cancel()
 
     async def quiesce(self) -> None:
         """Wait until the call that is under way now is answered."""
         if self._under_way is not None:
             await asyncio.wait([self._under_way])
+
+    def _give_up(self, decided: asyncio.Future[pb.AuthorizeResponse]) -> None:
+        if not decided.done():
+            late = f"the policy server did not answer within {self._timeout_s * 1000:.0f} ms"
+            decided.set_exception(policy_unavailable(late))
 
     def _send(self) -> None:
         batch = self._next_batch() if self._under_way is None else []

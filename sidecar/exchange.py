@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -58,7 +58,11 @@ class Answer:
 
     def extended(self, *more: tuple[bytes, bytes]) -> Answer:
         """Return the same answer with more headers."""
-        return replace(self, headers=[*self.headers, *more])
+        return self.with_headers([*self.headers, *more])
+
+    def with_headers(self, headers: Headers) -> Answer:
+        """Return the same answer with these headers and no others."""
+        return Answer(self.status, headers, self.body, self.chunks)
 
 
 def json_answer(status: int, body: dict[str, Any]) -> Answer:

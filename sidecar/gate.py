@@ -7,19 +7,19 @@ import itertools
 import logging
 import re
 import secrets
-import time
 from dataclasses import replace
 
 from sidecar import refusals
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.outbox import Outbox
-from sidecar.refusals import Refused, cap_rule, resets_at
+from sidecar.refusals import Refused, resets_at
 from sidecar.upstream import NoAnswer, NotSent, Upstream
 from sidecar.vault_keys import key_id, masked, presented_key
 from sidecar.vendor import Call, Failed, Money, Price, Reading, Succeeded, Unclear, Unpriced, Vendor
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
+from spendgate.verdict import cap_rule
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,10 @@ class Gate:
 
     async def _handle(self, request: Request) -> Answer:
         vault_key = presented_key(request, self._vendor)
+        if masked(request.path) != request.path:
+            raise refusals.malformed(
+                "", "The path has a secret key in it; give the key in Authorization only."
+            )
         call = self._vendor.read(request)
         run_id, step = _run_of(request, call)
         call, verdict = await self._decide(call, vault_key, run_id, step)
@@ -251,7 +255,8 @@ class Gate:
         settlement = sent.settlement
         # Steps on one object follow each other; so does a fresh try after a release.
         sent.next_waits = bool(call.step_of)
-        begun = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         try:
             answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
         except NotSent as error:
@@ -263,7 +268,7 @@ class Gate:
             repeatable = self._vendor.replays or call.idempotent
             raise refusals.outcome_unknown(verdict, str(error), repeatable=repeatable) from None
         finally:
-            settlement.latency.FromNanoseconds(int((time.monotonic() - begun) * 1e9))
+            settlement.latency.FromNanoseconds(int((clock() - begun) * 1e9))
         reading = self._vendor.classify(call, answer, repeat=verdict.duplicate)
         sent.next_waits |= isinstance(reading, Failed) or (
             isinstance(reading, Succeeded) and reading.steps_follow
@@ -282,7 +287,9 @@ class Gate:
         entry = pb.Refusal(
             vault_key_id=key_id(request),
             endpoint=_printable(f"{request.method} {masked(request.path)}", 256),
-            run_id=_printable(next(filter(None, map(request.header, _RUN_HEADERS)), ""), _NAME_BYTES_MAX),
+            run_id=_printable(
+                masked(next(filter(None, map(request.header, _RUN_HEADERS)), "")), _NAME_BYTES_MAX
+            ),
             code=refused.code,
             http_status=refused.status,
         )
@@ -309,6 +316,10 @@ def _run_of(request: Request, call: Call) -> tuple[str, str]:
             raise refusals.malformed(
                 "", f"{header} must have at most {_NAME_BYTES_MAX} printable ASCII characters."
             )
+    if any(masked(given) != given for given in (run_id, step, call.given_key, call.header_key)):
+        raise refusals.malformed(
+            "", "A run, a step or an idempotency key has a secret key in it, and names go on record."
+        )
     if step and not run_id:
         raise refusals.malformed("", "Spendgate-Step names a step of a run; send Spendgate-Run-Id too.")
     return run_id, step

@@ -45,6 +45,7 @@ class Outbox:
         self._observations: deque[pb.Observation] = deque(maxlen=_OBSERVATIONS_MAX)
         self._filled = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._flushing = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -83,8 +84,9 @@ class Outbox:
         pause_s = _PAUSE_FIRST_S
         while True:
             await self._filled.wait()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), _LINGER_S)
+            if not self._flushing:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), _LINGER_S)
             self._hurry.clear()
             try:
                 await self._deliver_settlements()
@@ -106,15 +108,18 @@ class Outbox:
     async def catch_up(self, timeout_s: float) -> None:
         """Deliver at once what waits, for a call that counts on it; at most so long."""
         if self._settlements:
-            self._hurry.set()
             await self.flush(timeout_s)
 
     async def flush(self, timeout_s: float) -> bool:
-        """Wait until everything is delivered, at most so long; tell whether it is."""
+        """Deliver at once until nothing waits, at most so long; tell whether nothing does."""
+        self._flushing += 1
+        self._hurry.set()
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
             return False
+        finally:
+            self._flushing -= 1
         return True
 
     def _wake(self) -> None:
@@ -122,8 +127,11 @@ class Outbox:
         self._filled.set()
 
     async def _deliver_settlements(self) -> None:
-        while self._settlements:
-            batch = [self._settlements[i] for i in range(min(len(self._settlements), _BATCH_MAX))]
+        """Deliver what waits now; what comes meanwhile waits for others again."""
+        left = len(self._settlements)
+        while left:
+            batch = [self._settlements[i] for i in range(min(left, _BATCH_MAX))]
+            left -= len(batch)
             reply = await self._policy.batch_settle(
                 pb.BatchSettleRequest(requests=[settlement for settlement, _ in batch]), timeout_s=_TIMEOUT_S
             )

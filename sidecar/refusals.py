@@ -9,6 +9,7 @@ from typing import Any
 
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
+from spendgate.verdict import deciding_cap, reason_name
 
 
 class Refused(Exception):
@@ -68,7 +69,7 @@ def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
             f"What this call moves can't be told before it is made: {unpriced}. Only a policy that names the "
             "endpoint as unpriced lets it pass."
         )
-    cap = next((cap for cap in verdict.caps if cap_rule(cap) == verdict.rule), None)
+    cap = deciding_cap(verdict)
     return Refused(
         status,
         code,
@@ -78,7 +79,7 @@ def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
         retryable=cap is not None and cap.HasField("reset_time"),
         retry_after_s=_seconds_until(cap) if cap is not None and status == 429 else None,
         decided=True,
-        reason=_reason_name(verdict.deny_reason),
+        reason=reason_name(verdict.deny_reason),
         remaining=cap.remaining if cap is not None else None,
         currency=cap.currency_code.lower() or None if cap is not None else None,
         cap=verdict.rule if code == "spend_cap_exceeded" else None,
@@ -180,11 +181,6 @@ def outcome_unknown(verdict: pb.AuthorizeResponse, why: str, *, repeatable: bool
     )
 
 
-def cap_rule(cap: policy_pb2.CapStatus) -> str:
-    """Return the name by which a verdict's rule names the cap."""
-    return f"{cap.budget}: {cap.cap}" if cap.budget else cap.cap
-
-
 def resets_at(cap: policy_pb2.CapStatus) -> str | None:
     """Return when the cap resets, in RFC 3339; None when it does not."""
     return _rfc3339(cap.reset_time.seconds) if cap.HasField("reset_time") else None
@@ -193,11 +189,6 @@ def resets_at(cap: policy_pb2.CapStatus) -> str | None:
 @lru_cache(maxsize=256)
 def _rfc3339(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _reason_name(reason: int) -> str | None:
-    known = pb.DenyReason.DESCRIPTOR.values_by_number.get(reason)
-    return known.name.removeprefix("DENY_REASON_").lower() if known else None
 
 
 def _seconds_until(cap: policy_pb2.CapStatus) -> int | None:

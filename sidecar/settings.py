@@ -8,6 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from spendgate import transport
+from spendgate.transport import PolicyServerTrust
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 _STRIPE = "https://api.stripe.com"
@@ -51,7 +54,25 @@ class SidecarSettings(BaseSettings):
     """Where Twilio is, without a path."""
 
     policy_address: str = "127.0.0.1:50051"
-    """gRPC target of the policy server; a name that resolves to several servers uses them in turn."""
+    """gRPC target of the policy server; a name that resolves to several servers uses them in turn.
+
+    unix:PATH for one on this machine that has a policy_socket.
+    """
+
+    policy_ca: Path | None = None
+    """Whose certificates the policy server may show; turns TLS to it on."""
+
+    policy_name: str | None = None
+    """The name in the policy server's certificate, where it is not the one in policy_address."""
+
+    client_cert: Path | None = None
+    """Certificate that is shown to the policy server; only together with its key."""
+
+    client_key: Path | None = None
+    """Private key of client_cert."""
+
+    allow_plaintext: bool = False
+    """Do without TLS to and from other machines."""
 
     data_dir: Path = Path(".spendgate")
     """Where the policy server keeps sidecar.token."""
@@ -67,6 +88,15 @@ class SidecarSettings(BaseSettings):
 
     sidecar_root_port: Port = 8788
     """Port of the same without /stripe and /twilio, for clients that can't take a prefix; 0: a free one."""
+
+    sidecar_cert: Path | None = None
+    """Certificate that agents are shown, with its chain; with sidecar_key it turns TLS on."""
+
+    sidecar_key: Path | None = None
+    """Private key of sidecar_cert."""
+
+    sidecar_client_ca: Path | None = None
+    """Whose certificates agents must show; when unset, they need none."""
 
     decision_timeout_ms: Annotated[int, Field(ge=10, le=10_000)] = 450
     """How long a decision may take before the call is refused with 503."""
@@ -102,6 +132,36 @@ class SidecarSettings(BaseSettings):
         if self.stripe_secret_key is None and self.twilio_account_sid is None:
             raise ValueError("set STRIPE_SECRET_KEY, or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN")
         return self
+
+    @model_validator(mode="after")
+    def _are_safe(self) -> Self:
+        transport.check_certificate_settings(
+            self.sidecar_cert, self.sidecar_key, self.sidecar_client_ca, name="SIDECAR"
+        )
+        transport.check_certificate_settings(self.client_cert, self.client_key, name="CLIENT")
+        if self.allow_plaintext:
+            return self
+        if self.sidecar_cert is None and not transport.is_loopback(self.sidecar_host):
+            raise ValueError(
+                f"sidecar_host {self.sidecar_host!r} can be reached from other machines, and vault keys "
+                "would cross the network unencrypted: set SPENDGATE_SIDECAR_CERT and SPENDGATE_SIDECAR_KEY, "
+                "or listen on 127.0.0.1; SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+            )
+        if self.policy_ca is None and not transport.target_is_local(self.policy_address):
+            raise ValueError(transport.token_in_the_clear(self.policy_address, "sidecar"))
+        for name in ("stripe_api_base", "stripe_files_base", "twilio_api_base"):
+            base = getattr(self, name)
+            if base is not None and base.startswith("http://") and not transport.url_is_local(base):
+                raise ValueError(
+                    f"{name} is {base}: the vendor's key would cross the network unencrypted; use https://. "
+                    "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+                )
+        return self
+
+    @property
+    def policy_trust(self) -> PolicyServerTrust:
+        """How the sidecar knows the policy server."""
+        return PolicyServerTrust(self.policy_ca, self.client_cert, self.client_key, self.policy_name)
 
     @property
     def files_base(self) -> str:

@@ -68,8 +68,7 @@ class Upstream:
             headers = [(name.lower(), value) for name, value in response.raw_headers]
             if forward.streams and response.status < 300:
                 return Answer(response.status, headers, chunks=_chunks(response))
-            async with response:
-                body = await _whole(response)
+            body = await _whole(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(type(error).__name__) from None
         except TimeoutError:
@@ -102,6 +101,15 @@ class Upstream:
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body to its end, which gives its connection back, or close that."""
+    try:
+        return await _body(response)
+    except BaseException:
+        response.close()
+        raise
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
     if response.content_length is not None and response.content_length <= _ANSWER_BYTES_MAX:
         return await response.read()
     body = bytearray()

@@ -11,7 +11,7 @@ from sidecar.refusals import Refused, malformed
 from sidecar.vendor import Vendor
 
 _SHAPE = re.compile(r"vk_([a-z2-7]{12})_[a-z2-7]{32}")
-_ANYWHERE = re.compile(r"vk_([a-z2-7]{12})_[^/?&\s]*")
+_ANYWHERE = re.compile(r"(vk_[a-z2-7]{12}_|[sr]k_(?:live|test)_)[^/?&:\s]*")
 
 
 def key_text(request: Request) -> str:
@@ -28,6 +28,11 @@ def key_text(request: Request) -> str:
     return ""
 
 
+def is_vault_key(key: str) -> bool:
+    """Tell whether ``key`` has the shape of a vault key."""
+    return _SHAPE.fullmatch(key) is not None
+
+
 def presented_key(request: Request, vendor: Vendor) -> str:
     """Return the vault key of a request, or raise `Refused`."""
     if len(request.headers.get(b"authorization", ())) > 1:
@@ -42,7 +47,7 @@ def presented_key(request: Request, vendor: Vendor) -> str:
             f"{vendor.name} key.",
             reason="raw_vendor_key",
         )
-    if key and not _SHAPE.fullmatch(key):
+    if key and not is_vault_key(key):
         raise Refused(
             401,
             "vault_key_invalid",
@@ -66,5 +71,5 @@ def key_id(request: Request) -> str:
 
 
 def masked(text: str) -> str:
-    """Return ``text`` without the secrets of vault keys, which some SDKs write into paths."""
-    return _ANYWHERE.sub(r"vk_\1_***", text)
+    """Return ``text`` without the secrets of keys, which some SDKs write into paths."""
+    return _ANYWHERE.sub(r"\1***", text)

@@ -56,14 +56,22 @@ class Admitted:
 class StripeApi:
     """All state of the simulator: accounts, kept answers, the request log, the faults and the clock."""
 
-    def __init__(self, secret_keys: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        secret_keys: frozenset[str] = frozenset(),
+        *,
+        clock: Clock | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """With a clock of its own and a `seed` it does the same every time."""
         self._secret_keys = secret_keys
-        self.clock = Clock()
+        self._seed = seed
+        self.clock = clock or Clock()
         self.faults = Faults()
         self._forget()
 
     def _forget(self) -> None:
-        self.identifiers = Identifiers()
+        self.identifiers = Identifiers(self._seed)
         self.ledgers: dict[str, Ledger] = {}
         self.log = RequestLog()
         self.settings = Settings()

@@ -2,17 +2,19 @@
 
 import math
 import time
+from collections.abc import Callable
 
 
 class Clock:
-    """Unix time in whole seconds. It runs with the machine's clock until a test moves it."""
+    """Unix time in whole seconds. It runs with `source`, the machine's clock, until a test moves it."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Callable[[], float] = time.time) -> None:
+        self._source = source
         self._offset_seconds: float = 0.0
 
     def now(self) -> int:
         """The current simulated time, in whole unix seconds."""
-        return math.floor(time.time() + self._offset_seconds)
+        return math.floor(self._source() + self._offset_seconds)
 
     def advance(self, seconds: float) -> None:
         """Move the clock by this many seconds."""
@@ -20,8 +22,8 @@ class Clock:
 
     def set(self, unix_seconds: float) -> None:
         """Make it this unix time now; the clock keeps running from there."""
-        self._offset_seconds = unix_seconds - time.time()
+        self._offset_seconds = unix_seconds - self._source()
 
     def reset(self) -> None:
-        """Return to the machine's time."""
+        """Return to the time of its source."""
         self._offset_seconds = 0.0

@@ -5,11 +5,14 @@ import random
 
 
 class Identifiers:
-    """Mints ids such as `ch_00000007a81f30c4d9be`, counting each prefix separately."""
+    """Mints ids such as `ch_00000007a81f30c4d9be`, counting each prefix separately.
 
-    def __init__(self) -> None:
+    With a `seed` the same ids come in the same order every time.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
         self._counters: dict[str, itertools.count[int]] = {}
-        self._random = random.Random()
+        self._random = random.Random(seed)
         self._movements = itertools.count(1)
 
     def new(self, prefix: str) -> str:

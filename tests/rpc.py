@@ -31,9 +31,15 @@ DEADLINE_S = 10.0
 class Caller:
     """Every service of one policy server; each call carries one token."""
 
-    def __init__(self, address: str, bearer: str | None) -> None:
+    def __init__(
+        self, address: str, bearer: str | None, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         self.address = address
-        self.channel = grpc.insecure_channel(address)
+        self.channel = (
+            grpc.secure_channel(address, credentials, options=[("grpc.use_local_subchannel_pool", 1)])
+            if credentials
+            else grpc.insecure_channel(address)
+        )
         self._metadata = [("authorization", f"Bearer {bearer}")] if bearer is not None else []
         self.policy = policy_service_pb2_grpc.PolicyServiceStub(self.channel)
         self.keys = vault_key_service_pb2_grpc.VaultKeyServiceStub(self.channel)

@@ -324,7 +324,7 @@ async def test_a_rare_event_is_found_far_back(world: World) -> None:
     await world.ask(key, endpoint="GET /v1/rare", run="rare")
     other = LocalRefusal(key_id(key), CHARGES, "common", "code", 400, world.now_ms)
     for _ in range(12):
-        await world.server.settler.record_refusals([other] * 1_000)
+        await world.server.ledger.record_refusals([("default", other)] * 1_000)
     wanted = AuditFilter(run_id="rare")
     found, before = await world.trail.page("default", wanted, None, 10)
     assert (found, before) == ([], 2_003)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy_server.core.authorizer import Authorizer
 from policy_server.core.effects import name_effect, upstream_key
 from policy_server.core.errors import FieldInvalid, SpendgateError
 from policy_server.core.policy import EffectNaming, ParameterRule
@@ -520,20 +519,12 @@ async def test_a_hold_counts_in_the_day_in_which_it_was_taken(world: World) -> N
 @pytest.mark.parametrize("behind_ms", [-3 * MINUTE, 3 * MINUTE])
 async def test_the_clock_of_the_store_decides(world: World, behind_ms: int) -> None:
     """Servers whose clocks differ count in the same window."""
-    server = world.server
-    skewed = Authorizer(
-        server.ledger,
-        server.registry,
-        server.directory,
-        lambda: world.now_ms - behind_ms,
-        hold_ttl_ms=HOLD_TTL_MS,
-    )
+    skewed = world.second_server(skew_ms=-behind_ms)
     key = await world.key(usd(100))
     midnight = moment("2031-03-13T00:00")
     for now_ms, allowed in ((midnight - 1, True), (midnight, True), (midnight + 1, False)):
         world.now_ms = now_ms
-        (verdict,) = await skewed.authorize([SpendCall(key, CHARGES, Amount(100, "USD"), f"run {now_ms}")])
-        assert isinstance(verdict, Verdict)
+        verdict = await world.ask(key, 100, f"run {now_ms}", server=skewed)
         assert verdict.allowed is allowed
         assert verdict.caps[0].resets_at_ms == (midnight if now_ms < midnight else midnight + DAY)
 

@@ -35,10 +35,12 @@ from spendgate.cap_text import WINDOWS
 from spendgate.cli.app import app
 from spendgate.cli.connection import OperatorSettings
 from spendgate.cli.doctor import DoctorSettings
+from spendgate.cli.mcp import McpSettings
 from spendgate.cli.up_settings import UpSettings
 from spendgate.v1 import (
     account_service_pb2,
     audit_service_pb2,
+    ledger_service_pb2,
     policy_pb2,
     policy_service_pb2,
     vault_key_service_pb2,
@@ -157,6 +159,7 @@ def default_text(info: Any) -> str:
         ("Everything in one terminal", UpSettings, "spendgate up"),
         ("Operator's commands", OperatorSettings, "spendgate keys list"),
         ("Doctor", DoctorSettings, "spendgate doctor"),
+        ("MCP server", McpSettings, "spendgate mcp"),
     ],
 )
 def test_every_setting_is_documented(heading: str, settings: type[BaseSettings], command: str) -> None:
@@ -370,7 +373,10 @@ def test_every_error_reason_is_documented() -> None:
 
 def test_every_method_is_documented() -> None:
     """Each service with its methods."""
-    files = (policy_service_pb2, vault_key_service_pb2, account_service_pb2, audit_service_pb2)
+    files = (
+        *(policy_service_pb2, vault_key_service_pb2, account_service_pb2),
+        *(ledger_service_pb2, audit_service_pb2),
+    )
     expected = {
         service.name: [method.name for method in service.methods]
         for file in files
@@ -433,6 +439,7 @@ def test_what_redis_holds_is_documented() -> None:
         keys.ACCOUNTS,
         keys.account_of_key("<key id>"),
         *(names.record, names.sequence, names.audit, names.deadlines, names.key_ids, names.key_names),
+        *(names.rebuild, names.audit_aside("<rebuild>")),
         *(names.archived, keys.ARCHIVE_LEASE, keys.ARCHIVE_PROBLEM),
         names.key("<key id>"),
         names.hold("<authorization id>"),
@@ -443,6 +450,24 @@ def test_what_redis_holds_is_documented() -> None:
     scripts = {path.name for path in SCRIPTS.glob("*.lua")}
     assert documented == expected | (scripts - {"common.lua"})
     assert "common.lua" in named(page)
+
+
+def test_every_test_that_keeps_a_promise_is_there() -> None:
+    """Each test named beside a promise exists, and every promise and every failure has one."""
+    page = text_of("docs/guarantees.md")
+    named_tests = set(re.findall(r"(tests/\w+\.py)::(\w+)", page))
+    for file, test in named_tests:
+        tree = ast.parse((REPOSITORY / file).read_text(encoding="utf-8"))
+        functions = {one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert test in functions, f"docs/guarantees.md names {file}::{test}"
+    promises = [part for part in page.split("\n## ") if "**Exactly when.**" in part]
+    assert len(promises) >= 5
+    for promise in promises:
+        assert "**What can still go wrong.**" in promise
+        assert "::test_" in promise.partition("**Tests.**")[2], promise
+    failures = rows("docs/guarantees.md", "Twelve failures of others")
+    assert [int(row[0]) for row in failures] == list(range(1, 13))
+    assert all("::test_" in row[3] for row in failures)
 
 
 def test_every_target_of_make_is_documented() -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -642,6 +643,28 @@ def test_a_port_in_use_is_said(redis: str, folder: Path) -> None:
 
 
 # Redis away.
+
+
+def test_a_socket_needs_the_same_tokens(redis: str, folder: Path) -> None:
+    """Its path may have any characters; the port answers beside it."""
+    path = folder / "po#li cy%41.sock"
+    with policy_server_process(folder, redis, "--policy-socket", str(path)) as server:
+        for address in (f"unix:{quote(str(path))}", policy_server_address(server)):
+            question = charge("vk_unknown", 1, "run-1")
+            caller, stranger = Caller(address, token(server, "sidecar")), Caller(address, "guess")
+            with caller.channel, stranger.channel:
+                assert caller(caller.policy.Authorize, question).decision == pb.DECISION_DENY
+                with pytest.raises(grpc.RpcError) as refused:
+                    stranger(stranger.policy.Authorize, question)
+                assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_socket_that_can_not_be_made_is_said(redis: str, folder: Path) -> None:
+    """The message names the path and the option."""
+    path = folder / "nowhere" / "policy.sock"
+    log = refuses_to_start(policy_server_process(folder, redis, "--policy-socket", str(path)))
+    assert str(path) in log
+    assert "--policy-socket" in log
 
 
 @pytest.fixture

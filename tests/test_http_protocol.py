@@ -128,7 +128,7 @@ def test_a_connection_serves_one_request_after_the_other(stack: Stack) -> None:
         for sent in (first, second, b"\r\n" + first):
             send(connection, [sent])
             assert receive(connection).status == 200
-    assert len(stack.simulator.posts()) == 1
+    assert len(stack.simulator.executed()) == 1
 
 
 @pytest.mark.parametrize("cut", [1, 12, 33, 39])

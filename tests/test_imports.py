@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ MAY_IMPORT = {
     "policy_server.store": {"policy_server.core", "policy_server.store", "hiredis", "redis", "pydantic_core"},
     "policy_server.archive": {
         *("policy_server.core", "policy_server.archive"),
-        *("alembic", "cryptography", "psycopg", "pydantic", "sqlalchemy"),
+        *("alembic", "cryptography", "psycopg", "pydantic", "pydantic_core", "sqlalchemy"),
     },
     "policy_server.rpc": {
         *("policy_server.core", "policy_server.rpc", "spendgate.v1"),
@@ -45,6 +47,11 @@ MAY_NOT_IMPORT = {
     "stripe_simulator": {"policy_server", "sidecar", "spendgate", "twilio_simulator"},
     "twilio_simulator": {"policy_server", "sidecar", "spendgate", "stripe_simulator"},
 }
+
+FRAMEWORKS = {
+    f"spendgate.{name}": name for name in ("pydantic_ai", "langchain", "crewai", "mcp", "http", "stripe")
+}
+"""Modules of the client that need an extra."""
 
 REDIS_IN = ("policy_server.store", "policy_server.app")
 
@@ -117,6 +124,21 @@ def test_only_the_app_knows_which_vendors_there_are() -> None:
             assert known <= own, f"{module} imports {sorted(known - own)}"
 
 
+def test_the_client_alone_needs_no_extra() -> None:
+    """What ``import spendgate`` brings in needs gRPC and protobuf only, and no framework knows another."""
+    reached, new = set(), {"spendgate"}
+    while new:
+        reached |= new
+        new = {name for module in new for name in imports(module) if name in MODULES} - reached
+    assert not reached & FRAMEWORKS.keys()
+    for module in reached:
+        outside = {name.partition(".")[0] for name in imports(module)} - sys.stdlib_module_names
+        assert outside <= {"spendgate", "grpc", "google", "grpc_status"}, module
+    tools = FRAMEWORKS.keys() - {"spendgate.http", "spendgate.stripe"}
+    for module in tools:
+        assert not imports(module) & (tools - {module}), module
+
+
 def test_redis_is_known_where_it_is_used() -> None:
     """Only the store speaks to Redis, and the app that makes the connection."""
     for module in MODULES:
@@ -132,3 +154,29 @@ def test_nobody_imports_what_puts_things_together() -> None:
             if package in OURS and last == "app":
                 assert module == f"{package}.__main__", f"{module} imports {name}"
             assert not (package.partition(".")[0] in OURS and last == "__main__"), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("server", ["policy_server", "sidecar"])
+def test_a_server_chooses_its_grpc_threads_before_it_imports_grpc(server: str) -> None:
+    """gRPC reads the choice when it is imported, and not again."""
+    program = f"""
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print(os.environ.get("GRPC_EXPERIMENTS", "none"))
+
+sys.meta_path.insert(0, Watch())
+import {server}.__main__
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_EXPERIMENTS"}
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["-event_engine_client,-event_engine_listener"]

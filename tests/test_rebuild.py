@@ -13,7 +13,6 @@ from policy_server.archive.chain import linked
 from policy_server.archive.database import Database
 from policy_server.archive.drain import Drainer
 from policy_server.archive.reader import ThreadedArchive
-from policy_server.archive.schema import event as events_table
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.writer import ArchiveWriter
 from policy_server.core.errors import ArchiveBroken, AuditBacklogFull, LedgerLost, StoreUnavailable
@@ -213,15 +212,15 @@ async def test_a_changed_archive_restores_nothing(archived: Archived) -> None:
     await archived.spend()
     archived.drain()
     await archived.world.redis.flushall()
+    fifth = "(SELECT id FROM event ORDER BY id LIMIT 1 OFFSET 4)"
     with archived.database.transaction(writes=True) as connection:
-        connection.execute(
-            events_table.update().where(events_table.c.sequence == 5).values(body=events_table.c.body + " ")
+        connection.exec_driver_sql(
+            f"UPDATE event SET body = replace(body, '3000', '1000') WHERE id = {fifth}"
         )
-        connection.exec_driver_sql("UPDATE event SET body = replace(body, '3000', '1000') WHERE sequence = 5")
     with pytest.raises(ArchiveBroken, match=r"event 5 .* was changed"):
         await archived.rebuild()
     with archived.database.transaction(writes=True) as connection:
-        connection.execute(events_table.delete().where(events_table.c.sequence == 5))
+        connection.exec_driver_sql(f"DELETE FROM event WHERE id = {fifth}")
     with pytest.raises(ArchiveBroken, match=r"event 5 .* is missing"):
         await archived.rebuild()
     assert not await archived.world.redis.keys("*count*")
@@ -234,7 +233,10 @@ async def test_a_slow_drainer_is_waited_for(archived: Archived) -> None:
     await archived.world.spend(key, 40, "later")
     before = await archived.ledger()
     entries = await archived.world.redis.xrange("spendgate:{default}:audit")
-    read_before = [(int(name.partition("-")[0]), fields) for name, fields in entries]
+    read_before = [
+        (int(name.partition("-")[0]), [part.encode() for pair in fields.items() for part in pair])
+        for name, fields in entries
+    ]
 
     class Late(RedisRestorer):
         """Lets the events through that a drainer had read before Redis was emptied."""

@@ -16,6 +16,7 @@ from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy
 from policy_server.core.ports import Archive, ArchivedEvent, ArchiveHead
 from policy_server.core.settler import Settler
+from policy_server.core.strangers import Strangers
 from policy_server.core.trail import Trail
 from policy_server.core.types import (
     Amount,
@@ -70,17 +71,24 @@ def calls(limit: int, window: Window, **more: Any) -> Cap:
 class Server:
     """One policy server's core; several share one Redis, as processes do."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, skew_ms: int = 0) -> None:
+        """``skew_ms`` is how far the server's own clock is ahead of the store's."""
         clock = world.now
         self.continuity = Continuity(world.archive, RedisMarks(world.redis))
         scripts = Scripts(world.redis, self.continuity, backlog_max=world.backlog_max, clock=clock)
-        self.ledger = RedisLedger(scripts, retention_ms=RETENTION_MS)
+        self.ledger = RedisLedger(scripts, retention_ms=world.retention_ms)
         self.registry = RedisRegistry(scripts, self.continuity, clock=clock)
         self.directory = Directory(self.registry)
+        self.strangers = Strangers(clock)
         self.authorizer = Authorizer(
-            self.ledger, self.registry, self.directory, clock, hold_ttl_ms=HOLD_TTL_MS
+            self.ledger,
+            self.registry,
+            self.directory,
+            lambda: clock() + skew_ms,
+            strangers=self.strangers,
+            hold_ttl_ms=HOLD_TTL_MS,
         )
-        self.settler = Settler(self.ledger, self.registry, self.directory)
+        self.settler = Settler(self.ledger, self.registry, self.directory, self.strangers)
         self.administration = Administration(self.registry, self.ledger, clock)
 
     async def decide(self, call: SpendCall) -> Verdict:
@@ -116,9 +124,17 @@ class NothingArchived:
 class World:
     """A server, its Redis, its clock, and short ways to ask and to look."""
 
-    def __init__(self, url: str, archive: Archive | None = None, *, backlog_max: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        archive: Archive | None = None,
+        *,
+        backlog_max: int = 0,
+        retention_ms: int = RETENTION_MS,
+    ) -> None:
         self.now_ms = NOON
         self.backlog_max = backlog_max
+        self.retention_ms = retention_ms
         # Any: redis-py types its replies for bytes and text at once; here all is text.
         # No time limit: a busy machine is not a Redis that is away.
         self.redis: Any = connect_watcher(url)
@@ -135,9 +151,9 @@ class World:
         """The time in this world."""
         return self.now_ms
 
-    def second_server(self) -> Server:
-        """Another server on the same Redis, with its own memory of keys."""
-        return Server(self)
+    def second_server(self, *, skew_ms: int = 0) -> Server:
+        """Another server on the same Redis, with its own memory of keys and a clock that may be wrong."""
+        return Server(self, skew_ms=skew_ms)
 
     async def key(
         self, *caps: Cap, allow: Sequence[str] = ("* /v1/*",), account: str = "", **more: Any

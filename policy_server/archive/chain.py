@@ -3,21 +3,23 @@
 The hash of an event is SHA-256 over the hash before it, its sequence number in
 eight bytes, big-endian, and its body. Before the first event stands `genesis`.
 The body is the stream entry as Redis gave it: a JSON list of its field names and
-values in turn, in ASCII, without spaces.
+values in turn, without spaces.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from policy_server.core.ports import ArchivedEvent
 
 HASH_BYTES = 32
 
 _GENESIS = b"spendgate audit chain 1\n"
-_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 class BodyInvalid(ValueError):
@@ -29,28 +31,40 @@ def genesis(account: str) -> bytes:
     return hashlib.sha256(_GENESIS + account.encode()).digest()
 
 
-def link(previous: bytes, sequence: int, body: str) -> bytes:
+def link(previous: bytes, sequence: int, body: bytes) -> bytes:
     """Return the hash of an event."""
-    return hashlib.sha256(previous + sequence.to_bytes(8, "big") + body.encode("ascii")).digest()
+    return hashlib.sha256(previous + sequence.to_bytes(8, "big") + body).digest()
 
 
 def linked(previous: bytes | None, event: ArchivedEvent) -> bytes:
-    """Return the hash that an event must have after the hash before it; None before an account's first."""
-    before = genesis(event.account) if previous is None else previous
-    return link(before, event.sequence, body_of(event.fields))
+    """Return the hash of an event after the hash before it, None for the first event of an account."""
+    parts = [part for pair in event.fields.items() for part in pair]
+    body = body_of([part.encode(errors="surrogateescape") for part in parts])
+    return link(genesis(event.account) if previous is None else previous, event.sequence, body)
 
 
-def body_of(fields: Mapping[str, str]) -> str:
-    """Return the canonical text of a stream entry's fields."""
-    return _encode([part for pair in fields.items() for part in pair])
+def body_of(entry: Sequence[bytes]) -> bytes:
+    """Return the body of a stream entry: of its field names and values in turn."""
+    try:
+        return to_json(entry)
+    except PydanticSerializationError:  # something in it is no UTF-8; escapes can say even that
+        parts = [part.decode(errors="surrogateescape") for part in entry]
+        return json.dumps(parts, separators=(",", ":")).encode()
 
 
-def fields_of(body: str) -> dict[str, str]:
+def fields_of(body: str | bytes) -> dict[str, str]:
     """Return the fields that a body has; raises `BodyInvalid`."""
     try:
-        parts = json.loads(body)
-    except ValueError as error:
-        raise BodyInvalid(str(error)) from None
+        parts = from_json(body)
+    except ValueError:
+        parts = _escaped(body)
     if not isinstance(parts, list) or len(parts) % 2 or not all(isinstance(part, str) for part in parts):
         raise BodyInvalid("it is not a list of names and values")
     return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _escaped(body: str | bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise BodyInvalid(str(error)) from None

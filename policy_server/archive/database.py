@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _BUSY_S = 5
 _CONNECT_S = 5
-_STATEMENT_S = 20
+_STATEMENT_S = 10
 """Longer than any of our statements takes: a transaction that takes longer is broken off."""
 
 _MIGRATION_LOCK = 0x5350454E44  # any number that is the same everywhere
@@ -90,8 +90,13 @@ class Database:
                 ) from None
 
     @contextlib.contextmanager
-    def transaction(self, *, writes: bool = False, deadline_s: float = _STATEMENT_S) -> Iterator[Connection]:
+    def transaction(
+        self, *, writes: bool = False, deadline_s: float | None = _STATEMENT_S, snapshot: bool = False
+    ) -> Iterator[Connection]:
         """Open a transaction, which is committed at the end of the block.
+
+        With ``snapshot`` everything in it is read as it is at one moment; SQLite
+        always does so.
 
         Raises `ArchiveGone` when the file has vanished, also when that is only
         seen after the commit, and `ArchiveUnavailable` when the database fails
@@ -101,6 +106,8 @@ class Database:
         try:
             with self._engine.connect() as connection, _deadline(connection, deadline_s):
                 connection.execution_options(spendgate_writes=writes)
+                if snapshot and not self.is_sqlite:
+                    connection.execution_options(isolation_level="REPEATABLE READ")
                 with connection.begin():
                     yield connection
         except SQLAlchemyError as error:
@@ -144,7 +151,9 @@ class Database:
     def _set_up_sqlite(self, connection: Any, record: object) -> None:
         connection.isolation_level = None  # transactions begin where `_begin_sqlite` says so
         if not self._read_only:
+            connection.execute("PRAGMA page_size = 8192")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
             connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -65536")
 
@@ -200,13 +209,13 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def _deadline(connection: Connection, seconds: float) -> Iterator[None]:
+def _deadline(connection: Connection, seconds: float | None) -> Iterator[None]:
     """Break the connection off when the block takes longer.
 
     A server that hangs, or is cut off, sends neither an answer nor an end; its
     own limits do not help then.
     """
-    if connection.dialect.name == "sqlite":
+    if seconds is None or connection.dialect.name == "sqlite":
         yield
         return
     driver: Any = connection.connection.driver_connection

@@ -9,10 +9,10 @@ cut off between two of these, the next look finds where to go on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from policy_server.archive.chain import body_of, link
-from policy_server.archive.writer import ArchiveWriter, HeadMoved, Tip
+from policy_server.archive.writer import ArchiveWriter, Entry, HeadMoved, Tip
 from policy_server.core.errors import SpendgateError
 from policy_server.core.ports import ArchiveHead, Backlog, Waiting
 
@@ -88,7 +88,7 @@ class Drainer:
         self._trim(account, end.sequence)
         return len(entries)
 
-    def _append(self, tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]) -> Tip:
+    def _append(self, tip: Tip, entries: Sequence[Entry]) -> Tip:
         account, now_ms = tip.account, self._now_ms()
         last = entries[-1][0] if entries else tip.sequence
         signed_at_ms = self._signed_at_ms.setdefault(account, now_ms)
@@ -108,13 +108,17 @@ class Drainer:
             self._trimmed[account] = first
 
 
-def following(tip: Tip, waiting: Waiting) -> Sequence[tuple[int, Mapping[str, str]]]:
+def following(tip: Tip, waiting: Waiting) -> Sequence[Entry]:
     """Return the events that come after ``tip``; `TrailBroken` unless they surely do.
 
     That the store goes on where the archive ends, and is not another one, or an
     older state of it, shows in the event that both have, or in the mark.
     """
     entries = waiting.entries
+    if tip.sequence == 0 and waiting.marked:
+        raise TrailBroken(
+            f"the archive is empty, but event {waiting.marked} had been archived: it was removed or replaced"
+        )
     if tip.sequence and entries and entries[0][0] == tip.sequence:
         if tip.previous_hash and link(tip.previous_hash, *_body(entries[0])) != tip.hash:
             raise TrailBroken(
@@ -122,14 +126,12 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[tuple[int, Mapping[str, st
                 "replaced, or one of the two was changed"
             )
         entries = entries[1:]
-    elif tip.sequence == 0 and waiting.marked == 0:
-        pass
     elif waiting.marked > tip.sequence:
         raise TrailBroken(
             f"the archive ends at event {tip.sequence}, but event {waiting.marked} had been archived, and "
             "Redis no longer has what lies between: the archive was replaced, or an old backup restored"
         )
-    elif (waiting.marked, waiting.marked_hash) != (tip.sequence, tip.hash):
+    elif tip.sequence and (waiting.marked, waiting.marked_hash) != (tip.sequence, tip.hash):
         raise TrailBroken(
             f"Redis does not know event {tip.sequence}, which the archive has: Redis was emptied or is "
             "older; run 'spendgate ledger rebuild'"
@@ -145,12 +147,8 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[tuple[int, Mapping[str, st
     return entries
 
 
-def _check_mark(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]], waiting: Waiting) -> None:
+def _check_mark(tip: Tip, entries: Sequence[Entry], waiting: Waiting) -> None:
     """Raise `TrailBroken` when events that were archived before come again, but other ones."""
-    if tip.sequence == 0 and waiting.marked:
-        raise TrailBroken(
-            f"the archive is empty, but event {waiting.marked} had been archived: it was removed or replaced"
-        )
     if not tip.sequence < waiting.marked <= tip.sequence + len(entries):
         return
     here = tip.hash
@@ -160,6 +158,6 @@ def _check_mark(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]], wait
         raise TrailBroken(f"the events up to {waiting.marked} in Redis are not those that had been archived")
 
 
-def _body(entry: tuple[int, Mapping[str, str]]) -> tuple[int, str]:
+def _body(entry: Entry) -> tuple[int, bytes]:
     sequence, fields = entry
     return sequence, body_of(fields)

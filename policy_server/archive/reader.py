@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, select
 
 from policy_server.archive.chain import fields_of
 from policy_server.archive.database import Database
-from policy_server.archive.schema import SEARCHED, account, event, index_name
+from policy_server.archive.schema import SEARCHED, account, event, event_id, index_name, sequence_of
 from policy_server.core.ports import ArchivedEvent, ArchiveHead
 from policy_server.core.types import AuditEvent, AuditFilter, AuditKind
 
@@ -47,16 +47,18 @@ class ArchiveReader:
     def read(self, name: str, after: int, limit: int) -> list[ArchivedEvent]:
         """Return events above sequence ``after``, oldest first."""
         query = (
-            select(event.c.sequence, event.c.created_at_ms, event.c.body, event.c.hash)
-            .join(account, account.c.id == event.c.account_id)
-            .where(account.c.name == name, event.c.sequence > after)
-            .order_by(event.c.sequence)
+            select(event.c.id, event.c.created_at_ms, event.c.body, event.c.hash)
+            .order_by(event.c.id)
             .limit(limit)
         )
         with self._database.transaction() as connection:
-            rows = connection.execute(query).all()
+            account_id = connection.scalar(select(account.c.id).where(account.c.name == name))
+            if account_id is None:
+                return []
+            first, end = event_id(account_id, after + 1), event_id(account_id + 1, 0)
+            rows = connection.execute(query.where(event.c.id >= first, event.c.id < end)).all()
         return [
-            ArchivedEvent(row.sequence, row.created_at_ms, name, fields_of(row.body), row.hash)
+            ArchivedEvent(sequence_of(row.id), row.created_at_ms, name, fields_of(row.body), row.hash)
             for row in rows
         ]
 
@@ -68,29 +70,26 @@ class ArchiveReader:
             row = connection.execute(select(account).where(account.c.name == name)).one_or_none()
             if row is None:
                 return [], None
-            span = _span(connection, row.id, row.set_back_ms, wanted)
+            first, end = _span(connection, row.id, row.set_back_ms, wanted)
             if before is not None:
-                span = (span[0], min(span[1], before))
+                end = min(end, event_id(row.id, before))
             most = _SCAN_MAX if _needs_a_closer_look(wanted) else limit
-            query = _query(row.id, wanted, *span).limit(most)
+            query = _query(wanted).where(event.c.id >= first, event.c.id < end).limit(most)
             found: list[AuditEvent] = []
-            looked_at, lowest = 0, 0
-            for sequence, body in connection.execution_options(yield_per=500).execute(query):
-                looked_at, lowest = looked_at + 1, sequence
-                one = AuditEvent.recorded(name, sequence, fields_of(body))
+            looked_at, lowest = 0, first
+            for lowest, body in connection.execution_options(yield_per=500).execute(query):
+                looked_at += 1
+                one = AuditEvent.recorded(name, sequence_of(lowest), fields_of(body))
                 if wanted.matches(one):
                     found.append(one)
                     if len(found) == limit:
                         break
-        return found, lowest if lowest > span[0] and (looked_at == most or len(found) == limit) else None
+        more = lowest > first and (looked_at == most or len(found) == limit)
+        return found, sequence_of(lowest) if more else None
 
 
-def _query(account_id: int, wanted: AuditFilter, first: int, end: int) -> Select[int, str]:
-    query = (
-        select(event.c.sequence, event.c.body)
-        .where(event.c.account_id == account_id, event.c.sequence >= first, event.c.sequence < end)
-        .order_by(event.c.sequence.desc())
-    )
+def _query(wanted: AuditFilter) -> Select[int, str]:
+    query = select(event.c.id, event.c.body).order_by(event.c.id.desc())
     conditions = _indexed(wanted)
     for column in SEARCHED:
         if column in conditions:
@@ -139,34 +138,33 @@ def _needs_a_closer_look(wanted: AuditFilter) -> bool:
 
 
 def _span(connection: Connection, account_id: int, set_back_ms: int, wanted: AuditFilter) -> tuple[int, int]:
-    """Return the first sequence that can be in the wanted time, and the one after the last."""
-    first, end = 1, 2**63 - 1
-    if wanted.start_ms is not None:
-        first = _first_reaching(connection, account_id, wanted.start_ms) or end
-    if wanted.end_ms is not None:
-        end = _first_reaching(connection, account_id, wanted.end_ms + set_back_ms) or end
-    return first, end
+    """Return the first id that can be in the wanted time, and the one after the last."""
+    first, end = event_id(account_id, 1), event_id(account_id + 1, 0)
+    return (
+        first if wanted.start_ms is None else _first_reaching(connection, first, end, wanted.start_ms),
+        end
+        if wanted.end_ms is None
+        else _first_reaching(connection, first, end, wanted.end_ms + set_back_ms),
+    )
 
 
-def _first_reaching(connection: Connection, account_id: int, time_ms: int) -> int | None:
-    """Return the first sequence at which the clock had reached a time, by halving."""
-    own = event.c.account_id == account_id
-    points = select(event.c.sequence, event.c.reached_ms).where(own)
-    oldest = connection.execute(points.order_by(event.c.sequence).limit(1)).one_or_none()
-    newest = connection.execute(points.order_by(event.c.sequence.desc()).limit(1)).one_or_none()
-    if oldest is None or newest is None or newest.reached_ms < time_ms:
-        return None
-    low, high = oldest.sequence, newest.sequence
+def _first_reaching(connection: Connection, first: int, end: int, time_ms: int) -> int:
+    """Return the first id from ``first`` on at which the clock had reached a time, by halving; or ``end``."""
+    points = select(event.c.id, event.c.reached_ms)
+    newest = points.where(event.c.id >= first, event.c.id < end).order_by(event.c.id.desc()).limit(1)
+    last = connection.execute(newest).one_or_none()
+    if last is None or last.reached_ms < time_ms:
+        return end
+    low, high = first, last.id
     while low < high:
         middle = (low + high) // 2
         # Lost events leave gaps: the next one there is stands for them.
-        at = connection.execute(
-            points.where(event.c.sequence >= middle).order_by(event.c.sequence).limit(1)
-        ).one()
+        next_one = points.where(event.c.id >= middle).order_by(event.c.id).limit(1)
+        at = connection.execute(next_one).one()
         if at.reached_ms >= time_ms:
             high = middle
         else:
-            low = at.sequence + 1
+            low = at.id + 1
     return int(low)
 
 

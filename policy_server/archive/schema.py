@@ -24,6 +24,26 @@ metadata = MetaData()
 # Bytewise order, so that what begins with a prefix stands together; SQLite has no other.
 _NAME = Text().with_variant(Text(collation="C"), "postgresql")
 
+# SQLite keeps rows by this name of the type, and by no other.
+_ID = BigInteger().with_variant(Integer, "sqlite")
+
+SEQUENCE_BITS = 40
+"""The id of an event is the id of its account, and in so many bits below its sequence.
+
+One number for both keeps the tables small: it is in every index.
+"""
+
+
+def event_id(account_id: int, sequence: int) -> int:
+    """Return the id of an account's event."""
+    return (account_id << SEQUENCE_BITS) + sequence
+
+
+def sequence_of(event_id: int) -> int:
+    """Return the sequence of the event with this id."""
+    return event_id & ((1 << SEQUENCE_BITS) - 1)
+
+
 account = Table(
     "account",
     metadata,
@@ -43,8 +63,7 @@ account = Table(
 event = Table(
     "event",
     metadata,
-    Column("account_id", Integer, ForeignKey("account.id"), primary_key=True),
-    Column("sequence", BigInteger, primary_key=True),
+    Column("id", _ID, primary_key=True, autoincrement=False),
     Column("hash", LargeBinary, nullable=False),
     Column("body", Text, nullable=False),
     # Copies of what the body says, to search by; NULL when it says nothing.
@@ -73,9 +92,8 @@ for _name in SEARCHED:
     _present = event.c[_name].is_not(None)
     Index(
         index_name(_name),
-        event.c.account_id,
         event.c[_name],
-        event.c.sequence,
+        event.c.id,
         sqlite_where=_present,
         postgresql_where=_present,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -20,30 +19,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from policy_server.core.errors import SpendgateError
+from policy_server.core.ports import Checkpoint
 
 KEY_FILE = "audit.key"
 
 
 class SigningKeyUnsafe(SpendgateError):
     """The key that signs checkpoints can't be used, or others can read it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A signed statement of an account's chain: event and hash, and when it was made."""
-
-    account: str
-    sequence: int
-    hash: bytes
-    created_at_ms: int
-    key_id: str
-    signature: bytes = b""
-
-    @property
-    def signed_text(self) -> bytes:
-        """What the signature is over."""
-        lines = ("spendgate audit checkpoint 1", self.account, str(self.sequence), self.hash.hex())
-        return "\n".join((*lines, str(self.created_at_ms), self.key_id, "")).encode()
 
 
 class PublicKey:

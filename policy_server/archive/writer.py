@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, func, insert, select, update
+from sqlalchemy import Connection, Dialect, delete, func, insert, select, update
 
+from policy_server.archive import columns
 from policy_server.archive.chain import body_of, genesis, link
 from policy_server.archive.database import Database
-from policy_server.archive.schema import account, checkpoint, event, loss, signing_key
-from policy_server.archive.signing import Checkpoint, SigningKey
+from policy_server.archive.schema import account, checkpoint, event, event_id, loss, signing_key
+from policy_server.archive.signing import SigningKey
 from policy_server.core.errors import ArchiveUnavailable
-from policy_server.core.types import AuditKind
+from policy_server.core.ports import Checkpoint
 
-_NOTABLE_KINDS = {AuditKind.REFUSAL, AuditKind.ADMINISTRATION}
+Entry = tuple[int, Sequence[bytes]]
+"""Sequence of an event, and its field names and values in turn."""
 
 
 class HeadMoved(Exception):
@@ -61,9 +62,7 @@ class ArchiveWriter:
         with self._database.transaction() as connection:
             return _tip(connection, name)
 
-    def append(
-        self, tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]], *, checkpoint_at_ms: int = 0
-    ) -> Tip:
+    def append(self, tip: Tip, entries: Sequence[Entry], *, checkpoint_at_ms: int = 0) -> Tip:
         """Append events after ``tip`` and return the new end, with a checkpoint unless that is at 0.
 
         All of it is durable when this returns. Raises `HeadMoved` when ``tip``
@@ -73,17 +72,23 @@ class ArchiveWriter:
         rows, end = _chained(tip, entries)
         with self._database.transaction(writes=True) as connection:
             account_id = _lock(connection, tip)
-            values = [(account_id, *row) for row in rows]
-            _insert_events(connection, values)
+            _insert_events(connection, [(event_id(account_id, row[0]), *row[1:]) for row in rows])
             if checkpoint_at_ms:
-                end = self._add_checkpoint(connection, account_id, end, checkpoint_at_ms)
+                self._keep_signed(connection, account_id, end, checkpoint_at_ms)
+                end = replace(end, checkpoint=end.sequence)
             _move(connection, account_id, end)
         return end
 
     def add_checkpoint(self, tip: Tip, now_ms: int) -> Tip:
         """Sign the end of a chain; raises as `append`."""
         with self._database.transaction(writes=True) as connection:
-            return self._add_checkpoint(connection, _lock(connection, tip), tip, now_ms)
+            self._keep_signed(connection, _lock(connection, tip), tip, now_ms)
+        return replace(tip, checkpoint=tip.sequence)
+
+    def sign(self, tip: Tip, now_ms: int) -> Checkpoint:
+        """Sign the end of a chain once more, and return that; raises as `append`."""
+        with self._database.transaction(writes=True) as connection:
+            return self._keep_signed(connection, _lock(connection, tip), tip, now_ms)
 
     def accept_loss(self, tip: Tip, last: int, last_hash: bytes, now_ms: int, reason: str) -> Tip:
         """Let the chain go on after event ``last``, and note that those from ``tip`` to it are lost."""
@@ -103,24 +108,27 @@ class ArchiveWriter:
             _move(connection, account_id, end)
         return end
 
-    def _add_checkpoint(self, connection: Connection, account_id: int, tip: Tip, now_ms: int) -> Tip:
+    def _keep_signed(self, connection: Connection, account_id: int, tip: Tip, now_ms: int) -> Checkpoint:
         public = self._key.public
         if not connection.scalar(select(signing_key.c.id).where(signing_key.c.id == public.id)):
             connection.execute(insert(signing_key).values(id=public.id, public_key=public.raw))
         signed = self._key.sign(tip.account, tip.sequence, tip.hash, now_ms)
-        if tip.checkpoint != tip.sequence:
-            connection.execute(insert(checkpoint).values(account_id=account_id, **_checkpoint_values(signed)))
-        return replace(tip, checkpoint=tip.sequence)
-
-
-def _checkpoint_values(signed: Checkpoint) -> dict[str, Any]:
-    return {
-        "sequence": signed.sequence,
-        "hash": signed.hash,
-        "created_at_ms": signed.created_at_ms,
-        "key_id": signed.key_id,
-        "signature": signed.signature,
-    }
+        connection.execute(
+            delete(checkpoint).where(
+                checkpoint.c.account_id == account_id, checkpoint.c.sequence == tip.sequence
+            )
+        )
+        connection.execute(
+            insert(checkpoint).values(
+                account_id=account_id,
+                sequence=signed.sequence,
+                hash=signed.hash,
+                created_at_ms=signed.created_at_ms,
+                key_id=signed.key_id,
+                signature=signed.signature,
+            )
+        )
+        return signed
 
 
 def _tip(connection: Connection, name: str, *, lock: bool = False) -> Tip:
@@ -182,18 +190,21 @@ def _move(connection: Connection, account_id: int, end: Tip) -> None:
     )
 
 
-def _chained(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]) -> tuple[list[tuple[Any, ...]], Tip]:
+def _chained(tip: Tip, entries: Sequence[Entry]) -> tuple[list[tuple[Any, ...]], Tip]:
     """Return the rows of events, without the account, and the end that they lead to."""
     rows = []
     previous, here = tip.previous_hash, tip.hash
     reached_ms, set_back_ms, sequence = tip.reached_ms, tip.set_back_ms, tip.sequence
-    for sequence, fields in entries:
-        body = body_of(fields)
+    epoch = tip.epoch
+    for sequence, entry in entries:
+        body = body_of(entry)
         previous, here = here, link(here, sequence, body)
-        created_at_ms = int(fields["time"])
+        text = body.decode()
+        fields = dict(zip(entry[::2], entry[1::2], strict=True))
+        created_at_ms, epoch = int(fields[b"time"]), fields.get(b"epoch", b"").decode()
         reached_ms = max(reached_ms, created_at_ms)
         set_back_ms = max(set_back_ms, reached_ms - created_at_ms)
-        rows.append((sequence, here, body, created_at_ms, reached_ms, *searched(fields)))
+        rows.append((sequence, here, text, created_at_ms, reached_ms, *columns.of_entry(fields)))
     end = replace(
         tip,
         sequence=sequence,
@@ -201,33 +212,9 @@ def _chained(tip: Tip, entries: Sequence[tuple[int, Mapping[str, str]]]) -> tupl
         previous_hash=previous,
         reached_ms=reached_ms,
         set_back_ms=set_back_ms,
-        epoch=entries[-1][1].get("epoch", "") if entries else tip.epoch,
+        epoch=epoch,
     )
     return rows, end
-
-
-def searched(fields: Mapping[str, str]) -> tuple[Any, ...]:
-    """Return what the columns to search by have, for an event with these fields: ``kind`` to ``notable``."""
-    call = json.loads(fields["call"])
-    kind, decision = fields["kind"], _text(fields.get("decision") or call.get("decision"))
-    return (
-        kind,
-        decision,
-        _text(fields.get("run_id") or call.get("run_id")),
-        _text(fields.get("vault_key_id") or call.get("vault_key_id")),
-        _text(fields.get("idempotency_key") or call.get("idempotency_key")),
-        _text(fields.get("object_id") or call.get("object_id")),
-        1 if decision == "deny" or kind in _NOTABLE_KINDS else None,
-    )
-
-
-def _text(value: str | None) -> str | None:
-    """Return what every database can keep of a value: neither NUL nor what is no UTF-8."""
-    if not value:
-        return None
-    if value.isascii() and "\0" not in value:
-        return value
-    return value.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _insert_events(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
@@ -236,8 +223,8 @@ def _insert_events(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
     if connection.dialect.name == "postgresql":
         # COPY, within the same transaction: a third of the time that INSERT takes.
         driver: Any = connection.connection.driver_connection
-        columns = ", ".join(column.name for column in event.columns)
-        with driver.cursor() as cursor, cursor.copy(f"COPY event ({columns}) FROM STDIN") as copy:
+        names = ", ".join(column.name for column in event.columns)
+        with driver.cursor() as cursor, cursor.copy(f"COPY event ({names}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
         return

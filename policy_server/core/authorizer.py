@@ -25,6 +25,7 @@ from policy_server.core.ports import (
     Registry,
     Stale,
 )
+from policy_server.core.strangers import Strangers
 from policy_server.core.types import CapStatus, DenyReason, SpendCall, Verdict
 from policy_server.core.window import Calendar, Window
 
@@ -32,6 +33,9 @@ DEFAULT_ACCOUNT = "default"
 
 _ROUNDS_MAX = 4
 """How often a call is judged anew when key, account or clock moved meanwhile."""
+
+_OF_STRANGERS = frozenset({DenyReason.VAULT_KEY_UNKNOWN, DenyReason.VAULT_KEY_REVOKED})
+"""Refusals that nothing which changes later could turn into another answer."""
 
 Now = Callable[[], int]
 """The time in milliseconds since 1970 UTC."""
@@ -41,12 +45,20 @@ class Authorizer:
     """Answers calls, many at once."""
 
     def __init__(
-        self, ledger: Ledger, registry: Registry, directory: Directory, now: Now, *, hold_ttl_ms: int
+        self,
+        ledger: Ledger,
+        registry: Registry,
+        directory: Directory,
+        now: Now,
+        *,
+        strangers: Strangers,
+        hold_ttl_ms: int,
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._directory = directory
         self._now = now
+        self._strangers = strangers
         self._hold_ttl_ms = hold_ttl_ms
         self._calendar = Calendar()
         self._store_ahead_ms = 0
@@ -64,9 +76,14 @@ class Authorizer:
             questions: list[tuple[int, Question, Standing | None]] = []
             for index in waiting:
                 try:
-                    questions.append((index, *await self._question(calls[index])))
+                    question, standing = await self._question(calls[index])
                 except SpendgateError as error:
                     results[index] = error
+                    continue
+                if self._is_recorded(question):
+                    questions.append((index, question, standing))
+                else:
+                    results[index] = _verdict(question, standing, _refused_unrecorded(question))
             waiting = []
             answers = await self._ledger.decide([question for _, question, _ in questions])
             for (index, question, standing), answer in zip(questions, answers, strict=True):
@@ -80,6 +97,14 @@ class Authorizer:
             if not waiting:
                 break
         return results
+
+    def _is_recorded(self, question: Question) -> bool:
+        """Tell whether the decision goes on record by itself; strangers' refusals do within limits."""
+        if question.refusal is None or question.refusal.reason not in _OF_STRANGERS:
+            return True
+        return question.call.validate_only or self._strangers.are_recorded(
+            question.account, question.vault_key_id
+        )
 
     def _catch_up(self, question: Question, answer: Stale | OutOfSpan) -> None:
         if isinstance(answer, OutOfSpan):
@@ -281,6 +306,22 @@ def _verdict(question: Question, standing: Standing | None, answer: Answer) -> V
         verdict,
         message=messages.refusal(question, verdict),
         allowed_endpoints=allowed_endpoints,
+    )
+
+
+def _refused_unrecorded(question: Question) -> Answer:
+    return Answer(
+        allowed=False,
+        reason=question.refusal.reason if question.refusal else None,
+        rule="",
+        attempt=0,
+        duplicate=False,
+        replay=None,
+        object_id="",
+        expires_at_ms=0,
+        shadow_reason=None,
+        asked=None,
+        counts=(),
     )
 
 

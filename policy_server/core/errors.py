@@ -8,6 +8,7 @@
     ├── LedgerPresent         the ledger of the account is not lost
     ├── ArchiveBroken         the archive lacks or has changed what a rebuild needs
     ├── AuditBacklogFull      too many audit events wait for the archive
+    ├── NothingLost           the archive has all that was ever archived
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
     ├── NameTaken             a working vault key has this name
@@ -18,6 +19,8 @@
 
 A refusal is none of these: it is an answer.
 """
+
+from policy_server.core.vault_key import KEY_ID_LENGTH
 
 
 class SpendgateError(Exception):
@@ -85,11 +88,23 @@ class AuditBacklogFull(SpendgateError):
         )
 
 
+class NothingLost(SpendgateError):
+    """The archive has all that was ever archived."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"the archive has all that was ever archived of account {account}", account=account)
+
+
 class VaultKeyNotFound(SpendgateError):
     """No vault key has this id."""
 
     def __init__(self, vault_key_id: str) -> None:
-        super().__init__(f"no vault key has the id {vault_key_id!r}", vaultKeyId=vault_key_id)
+        # What is longer than an id may be the whole key, with its secret.
+        shown = vault_key_id if len(vault_key_id) <= KEY_ID_LENGTH else "…"
+        super().__init__(
+            f"no vault key has the id {shown!r}; it is the {KEY_ID_LENGTH} characters after vk_ in the key",
+            vaultKeyId=shown,
+        )
 
 
 class VaultKeyIsRevoked(SpendgateError):

@@ -237,8 +237,8 @@ class ArchiveHead:
 class Waiting:
     """What the store has for the archive."""
 
-    entries: Sequence[tuple[int, Mapping[str, str]]]
-    """Sequence and fields of events, oldest first."""
+    entries: Sequence[tuple[int, Sequence[bytes]]]
+    """Sequence, and field names and values in turn, of events, oldest first."""
     newest: int
     """Sequence of the newest event there is."""
     marked: int
@@ -296,3 +296,80 @@ class Archive(Protocol):
         self, account: str, wanted: AuditFilter, before: int | None, limit: int
     ) -> tuple[list[AuditEvent], int | None]:
         """Return wanted events below sequence ``before``, newest first, and where to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A signed statement of what an account's chain had come to."""
+
+    account: str
+    sequence: int
+    hash: bytes
+    created_at_ms: int
+    key_id: str
+    """The first 16 hex digits of the SHA-256 of the public key."""
+    signature: bytes = b""
+
+    @property
+    def signed_text(self) -> bytes:
+        """What the signature is over."""
+        lines = ("spendgate audit checkpoint 1", self.account, str(self.sequence), self.hash.hex())
+        return "\n".join((*lines, str(self.created_at_ms), self.key_id, "")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class AccountProgress:
+    """How far the archive is with one account."""
+
+    account: str
+    newest: int
+    """Sequence of the newest event."""
+    archived: int
+    """Sequence of the newest event in the archive."""
+    archived_hash: bytes
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return max(0, self.newest - self.archived)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the archive is, and what is wrong."""
+
+    accounts: tuple[AccountProgress, ...]
+    problem: str
+    """Empty while the archive keeps up."""
+    backlog_max: int
+    """How many events of one account may wait."""
+
+
+class ArchiveProgress(Protocol):
+    """Tells how far the archive is behind the store; raises `StoreUnavailable`."""
+
+    async def look(self) -> Progress:
+        """Return how far it is."""
+
+
+class ArchiveCare(Protocol):
+    """What operators do with the archive; raises `ArchiveUnavailable` and `StoreUnavailable`."""
+
+    @property
+    def public_key(self) -> str:
+        """The key that checkpoints are signed with, as PEM."""
+
+    async def progress(self) -> Progress:
+        """Return how far the archive is."""
+
+    def export(self, account: str, after: int) -> AsyncIterator[list[str]]:
+        """Yield the lines of an export that begins after event ``after``."""
+
+    async def checkpoint(self, account: str) -> Checkpoint:
+        """Sign the newest archived event; `FieldInvalid` when there is none."""
+
+    async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
+        """Go on after events that the archive has lost; return the first and the last of them.
+
+        Raises `NothingLost` when it has all that was ever archived.
+        """

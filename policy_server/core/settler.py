@@ -9,6 +9,7 @@ from policy_server.core.directory import Directory
 from policy_server.core.effects import vault_key_id_of
 from policy_server.core.errors import HoldNotFound, SpendgateError
 from policy_server.core.ports import Ledger, Registry
+from policy_server.core.strangers import Strangers
 from policy_server.core.types import LocalRefusal, Observation, Settlement, SettleResult
 
 _EXPIRE_AT_ONCE = 500
@@ -17,10 +18,13 @@ _EXPIRE_AT_ONCE = 500
 class Settler:
     """Records what became of authorized calls, many at once."""
 
-    def __init__(self, ledger: Ledger, registry: Registry, directory: Directory) -> None:
+    def __init__(
+        self, ledger: Ledger, registry: Registry, directory: Directory, strangers: Strangers
+    ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._directory = directory
+        self._strangers = strangers
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[SettleResult | SpendgateError]:
         """Close each hold by itself, in order; an error in the list changed nothing."""
@@ -48,12 +52,26 @@ class Settler:
         await self._ledger.observe(owned)
 
     async def record_refusals(self, refusals: Sequence[LocalRefusal]) -> None:
-        """Record what the sidecar refused by itself."""
+        """Record what the sidecar refused by itself, within the limits on strangers."""
         owned = []
         for refusal in refusals:
-            account = await self._directory.account_of(refusal.vault_key_id) if refusal.vault_key_id else None
-            owned.append((account or DEFAULT_ACCOUNT, refusal))
+            claimed = refusal.vault_key_id
+            account = await self._directory.account_of(claimed) if claimed else None
+            if self._strangers.are_recorded(account or DEFAULT_ACCOUNT, claimed if account else ""):
+                owned.append((account or DEFAULT_ACCOUNT, refusal))
         await self._ledger.record_refusals(owned)
+
+    async def record_counted_strangers(self) -> None:
+        """Record for each account how many refusals were not recorded singly since the last time."""
+        counted = self._strangers.take_counted()
+        events = [
+            (account, LocalRefusal.of_strangers(how_many)) for account, how_many in sorted(counted.items())
+        ]
+        try:
+            await self._ledger.record_refusals(events)
+        except SpendgateError:
+            self._strangers.put_back(counted)
+            raise
 
     async def expire_holds(self) -> int:
         """Mark overdue holds of every account unknown; return how many there were."""

@@ -206,6 +206,13 @@ class LocalRefusal:
     code: str
     http_status: int
     refused_at_ms: int
+    detail: str = ""
+
+    @classmethod
+    def of_strangers(cls, how_many: int) -> LocalRefusal:
+        """Stand for many refusals of callers that nobody knows."""
+        detail = f"{how_many} refusals of callers without a working vault key are not recorded singly"
+        return cls("", "", "", "refusals_not_recorded", 0, 0, detail)
 
 
 @dataclass(frozen=True, slots=True)

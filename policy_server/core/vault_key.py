@@ -13,6 +13,8 @@ import secrets
 from base64 import b32encode
 from dataclasses import dataclass, field
 
+KEY_ID_LENGTH = 12
+
 _SHAPE = re.compile(r"vk_([a-z2-7]{12})_([a-z2-7]{32})")
 _KEY_ID = re.compile(r"[a-z2-7]{12}")
 

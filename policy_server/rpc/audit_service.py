@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from policy_server.core.ports import AuditTrail
+from policy_server.core.ports import ArchiveCare, AuditTrail
 from policy_server.rpc import convert
 from policy_server.rpc.status import Context
 from spendgate.v1 import audit_service_pb2 as pb
@@ -12,10 +12,11 @@ from spendgate.v1 import audit_service_pb2_grpc
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
-    """Shows the audit trail."""
+    """Shows the audit trail, and takes care of its archive."""
 
-    def __init__(self, trail: AuditTrail) -> None:
+    def __init__(self, trail: AuditTrail, care: ArchiveCare) -> None:
         self._trail = trail
+        self._care = care
 
     async def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, context: Context
@@ -43,3 +44,34 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
             yield pb.WatchAuditEventsResponse(
                 audit_event=convert.audit_event(event) if event else None, sequence=sequence
             )
+
+    async def ExportAuditEvents(
+        self, request: pb.ExportAuditEventsRequest, context: Context
+    ) -> AsyncIterator[pb.ExportAuditEventsResponse]:
+        """Stream an export."""
+        account = convert.account_name(request.account)
+        async for lines in self._care.export(account, convert.sequence(request.after_sequence)):
+            yield pb.ExportAuditEventsResponse(lines=lines)
+
+    async def GetAuditArchive(
+        self, request: pb.GetAuditArchiveRequest, context: Context
+    ) -> pb.GetAuditArchiveResponse:
+        """Tell how far the archive is."""
+        return convert.audit_archive(await self._care.progress(), self._care.public_key)
+
+    async def CreateAuditCheckpoint(
+        self, request: pb.CreateAuditCheckpointRequest, context: Context
+    ) -> pb.CreateAuditCheckpointResponse:
+        """Sign the newest archived event."""
+        signed = await self._care.checkpoint(convert.account_name(request.account))
+        return pb.CreateAuditCheckpointResponse(
+            audit_checkpoint=convert.audit_checkpoint(signed), public_key=self._care.public_key
+        )
+
+    async def AcceptAuditLoss(
+        self, request: pb.AcceptAuditLossRequest, context: Context
+    ) -> pb.AcceptAuditLossResponse:
+        """Let the archive go on after events that it has lost."""
+        account, reason = convert.account_name(request.account), convert.loss_reason(request.reason)
+        first, last = await self._care.accept_loss(account, reason)
+        return pb.AcceptAuditLossResponse(first_sequence=first, last_sequence=last)

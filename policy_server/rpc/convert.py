@@ -23,7 +23,7 @@ from policy_server.core.policy import (
     check_currency,
     check_name,
 )
-from policy_server.core.ports import AccountRecord, KeyRecord
+from policy_server.core.ports import AccountRecord, Checkpoint, KeyRecord, Progress
 from policy_server.core.types import (
     MAX_MINOR_UNITS,
     Amount,
@@ -361,6 +361,44 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
     if fields.get("latency_ms"):
         message.latency.FromMilliseconds(int(fields["latency_ms"]))
     return message
+
+
+def audit_archive(progress: Progress, public_key: str) -> audit_service_pb2.GetAuditArchiveResponse:
+    """Convert how far the archive is."""
+    return audit_service_pb2.GetAuditArchiveResponse(
+        problem=progress.problem,
+        backlog_max=progress.backlog_max,
+        accounts=[
+            audit_service_pb2.AuditArchiveProgress(
+                account=one.account,
+                sequence=one.newest,
+                archived_sequence=one.archived,
+                backlog=one.waiting,
+                archived_hash=one.archived_hash.hex(),
+            )
+            for one in progress.accounts
+        ],
+        public_key=public_key,
+    )
+
+
+def audit_checkpoint(signed: Checkpoint) -> audit_service_pb2.AuditCheckpoint:
+    """Convert a checkpoint."""
+    return audit_service_pb2.AuditCheckpoint(
+        account=signed.account,
+        sequence=signed.sequence,
+        hash=signed.hash.hex(),
+        create_time=_timestamp(signed.created_at_ms),
+        key_id=signed.key_id,
+        signature=signed.signature.hex(),
+    )
+
+
+def loss_reason(reason: str) -> str:
+    """Check why events are said to be lost."""
+    if not reason:
+        raise FieldInvalid("reason", "must be given")
+    return _short("reason", reason, 500)
 
 
 def account_name(name: str) -> str:

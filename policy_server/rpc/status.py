@@ -29,6 +29,7 @@ _CODES: dict[type[errors.SpendgateError], tuple[int, ErrorReason]] = {
     errors.LedgerPresent: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_LEDGER_PRESENT),
     errors.ArchiveBroken: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_ARCHIVE_BROKEN),
     errors.AuditBacklogFull: (code_pb2.UNAVAILABLE, ErrorReason.ERROR_REASON_AUDIT_BACKLOG_FULL),
+    errors.NothingLost: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_NOTHING_LOST),
     errors.VaultKeyNotFound: (code_pb2.NOT_FOUND, ErrorReason.ERROR_REASON_VAULT_KEY_NOT_FOUND),
     errors.VaultKeyIsRevoked: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_VAULT_KEY_REVOKED),
     errors.NameTaken: (code_pb2.ALREADY_EXISTS, ErrorReason.ERROR_REASON_NAME_TAKEN),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
+from policy_server.core.ports import AccountProgress, Progress
 from policy_server.store.connection import store_unavailable
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
 
@@ -17,38 +17,12 @@ _UNDRAINED_S = 15.0
 """How long events may wait without anybody whose turn it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountProgress:
-    """How far the archive is with one account."""
-
-    account: str
-    newest: int
-    """Sequence of the newest event."""
-    archived: int
-    """Sequence of the newest event in the archive."""
-    archived_hash: bytes
-
-    @property
-    def waiting(self) -> int:
-        """How many events wait."""
-        return max(0, self.newest - self.archived)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the archive is, and what is wrong."""
-
-    accounts: tuple[AccountProgress, ...]
-    problem: str
-    """Empty while the archive keeps up."""
-
-
-class ArchiveProgress:
+class RedisArchiveProgress:
     """Reads what drainers have noted in Redis."""
 
     def __init__(self, client: redis.asyncio.Redis, backlog_max: int) -> None:
         self._client = client
-        self.backlog_max = backlog_max
+        self._backlog_max = backlog_max
         self._drained_at_s = time.monotonic()
 
     async def look(self) -> Progress:
@@ -71,15 +45,16 @@ class ArchiveProgress:
             AccountProgress(account, int(newest or 0), int(archived or 0), bytes.fromhex(mark or ""))
             for account, (archived, mark), newest in zip(accounts, pairs[::2], pairs[1::2], strict=True)
         )
-        return Progress(progress, self._problem(progress, reported, drained=bool(drained)))
+        problem = self._problem(progress, reported, drained=bool(drained))
+        return Progress(progress, problem, self._backlog_max)
 
     def _problem(self, accounts: tuple[AccountProgress, ...], reported: str | None, *, drained: bool) -> str:
         if reported:
             return reported
-        full = [one.account for one in accounts if one.waiting >= self.backlog_max]
+        full = [one.account for one in accounts if one.waiting >= self._backlog_max]
         if full:
             return (
-                f"as many events as may wait for the archive ({self.backlog_max}) do so, "
+                f"as many events as may wait for the archive ({self._backlog_max}) do so, "
                 f"in the accounts {', '.join(full)}"
             )
         if drained:

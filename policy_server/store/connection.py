@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import redis.asyncio
@@ -39,17 +42,41 @@ class VolatileStore(SpendgateError):
     """Redis is set up so that it would lose or evict counters."""
 
 
-def connect(url: str) -> redis.asyncio.Redis:
+@dataclass(frozen=True, slots=True)
+class StoreTrust:
+    """How a rediss:// server is told from another, and what it is shown."""
+
+    ca: Path | None = None
+    """Whose certificates are trusted; None trusts the system's CAs."""
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def options(self, url: str) -> dict[str, Any]:
+        """Return what redis-py is told of it; nothing where the URL asks for no TLS."""
+        if not url.startswith("rediss:"):
+            return {}
+        given = {"ssl_ca_certs": self.ca, "ssl_certfile": self.certificate, "ssl_keyfile": self.key}
+        return {"ssl_min_version": ssl.TLSVersion.TLSv1_2} | {
+            name: str(path) for name, path in given.items() if path is not None
+        }
+
+
+SYSTEM_TRUST = StoreTrust()
+"""Trusts the system's CAs, and shows nothing."""
+
+
+def connect(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
     """Return a client for ``url`` (redis://, rediss://, unix:// or redis+cluster://); it connects when used.
 
     It never repeats a command by itself: a lost reply is answered by the
     caller's repeat, which the scripts recognise. Raises `StoreUrlInvalid`.
     """
     if cluster := node_of_cluster(url):
-        return _connect_to_cluster(cluster, socket_timeout=STORE_TIMEOUT_S)
+        return _connect_to_cluster(cluster, trust, socket_timeout=STORE_TIMEOUT_S)
     try:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
+            **trust.options(url),
             max_connections=_CONNECTIONS_MAX,
             timeout=STORE_TIMEOUT_S,
             socket_timeout=STORE_TIMEOUT_S,
@@ -70,10 +97,13 @@ def node_of_cluster(url: str) -> str:
     return f"{scheme}://{rest}" if rest and scheme in {"redis", "rediss"} else ""
 
 
-def _connect_to_cluster(url: str, *, socket_timeout: float | None) -> redis.asyncio.Redis:
+def _connect_to_cluster(url: str, trust: StoreTrust, *, socket_timeout: float | None) -> redis.asyncio.Redis:
+    # It has no way to say the lowest version of TLS; Python's own is 1.2.
+    options = {name: value for name, value in trust.options(url).items() if name != "ssl_min_version"}
     try:
         client = RedisCluster.from_url(
             url,
+            **options,
             socket_timeout=socket_timeout,
             socket_connect_timeout=STORE_TIMEOUT_S,
             decode_responses=True,
@@ -144,12 +174,13 @@ def _does_not_answer(error: RedisError) -> StoreUnavailable:
     )
 
 
-def connect_watcher(url: str) -> redis.asyncio.Redis:
+def connect_watcher(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
     """Return a client whose commands may block, for streams that are watched."""
     if cluster := node_of_cluster(url):
-        return _connect_to_cluster(cluster, socket_timeout=None)
+        return _connect_to_cluster(cluster, trust, socket_timeout=None)
     return redis.asyncio.Redis.from_url(
         url,
+        **trust.options(url),
         socket_timeout=None,
         socket_connect_timeout=STORE_TIMEOUT_S,
         decode_responses=True,

@@ -181,8 +181,9 @@ def _refusal_facts(refusal: LocalRefusal) -> dict[str, str]:
         "endpoint": refusal.endpoint,
         "decision": "deny",
         "reason": refusal.code,
-        "http_status": str(refusal.http_status),
-        "refused_at": str(refusal.refused_at_ms),
+        "http_status": str(refusal.http_status or ""),
+        "refused_at": str(refusal.refused_at_ms or ""),
+        "detail": refusal.detail,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -34,7 +35,9 @@ def script(name: str) -> Script:
     """Return the script ``scripts/<name>.lua``."""
     folder = files("policy_server.store") / "scripts"
     parts = ("common", name) if name == "restore" else ("common", "guard", name)
-    source = "".join((folder / f"{part}.lua").read_text() for part in parts)
+    body = "".join((folder / f"{part}.lua").read_text() for part in parts)
+    # Redis sends many short texts in one go, but each list by itself, and each wakes the reader.
+    source = f"local function run()\n{body}\nend\nreturn cjson.encode(run())\n"
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -144,4 +147,6 @@ async def run_all(
         again = await exchange(client, [commands[index] for index in forgotten], replicas=replicas)
         for index, reply in zip(forgotten, again, strict=True):
             replies[index] = reply
-    return [store_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
+    return [
+        store_unavailable(reply) if isinstance(reply, Exception) else json.loads(reply) for reply in replies
+    ]

@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sidecar.exchange import Answer, Forward, Request
@@ -213,7 +212,7 @@ class Stripe:
 
     def pass_back(self, answer: Answer) -> Answer:
         """Return Stripe's answer with only the headers that an agent may see."""
-        return replace(answer, headers=[header for header in answer.headers if header[0] in _PASSED_BACK])
+        return answer.with_headers([header for header in answer.headers if header[0] in _PASSED_BACK])
 
 
 def _check(request: Request) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sidecar.exchange import Answer, Forward, Request
@@ -144,7 +143,7 @@ class Twilio:
 
     def pass_back(self, answer: Answer) -> Answer:
         """Return Twilio's answer with only the headers that an agent may see."""
-        return replace(answer, headers=[header for header in answer.headers if header[0] in _PASSED_BACK])
+        return answer.with_headers([header for header in answer.headers if header[0] in _PASSED_BACK])
 
     def _path(self, message: str) -> str:
         return f"{VERSION}/Accounts/{self._account}/Messages{f'/{message}' if message else ''}.json"

@@ -9,6 +9,7 @@ revision = "0001"
 down_revision = None
 
 _NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def upgrade() -> None:
@@ -31,8 +32,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "event",
-        sa.Column("account_id", sa.Integer, sa.ForeignKey("account.id"), primary_key=True),
-        sa.Column("sequence", sa.BigInteger, primary_key=True),
+        sa.Column("id", _ID, primary_key=True, autoincrement=False),
         sa.Column("hash", sa.LargeBinary, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("created_at_ms", sa.BigInteger, nullable=False),
@@ -50,7 +50,7 @@ def upgrade() -> None:
         op.create_index(
             f"event_by_{column}",
             "event",
-            ["account_id", column, "sequence"],
+            [column, "id"],
             sqlite_where=present,
             postgresql_where=present,
         )

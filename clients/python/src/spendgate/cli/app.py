@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spendgate.cli import account, audit, budgets, doctor, keys, ledger, servers, up, usage
+from spendgate.cli import account, audit, budgets, doctor, keys, ledger, mcp, servers, up, usage
 from spendgate.cli.failure import CommandFailed
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("up", rich_help_panel=_RUN)(up.up)
 app.command("doctor", rich_help_panel=_RUN)(doctor.doctor)
 app.command("policy-server", rich_help_panel=_RUN, **servers.PASS_THROUGH)(servers.policy_server)
 app.command("sidecar", rich_help_panel=_RUN, **servers.PASS_THROUGH)(servers.sidecar)
+app.command("mcp", rich_help_panel=_RUN)(mcp.mcp)
 
 _OPERATE = "Operate Spendgate"
 app.add_typer(keys.app, name="keys", rich_help_panel=_OPERATE)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TextIO
 
 import typer
 
-from spendgate.cli import moments, output
-from spendgate.cli.connection import Account, DataDir, PolicyAddress, PolicyServer, connect_with
-from spendgate.cli.failure import UsageWrong
+from spendgate.cli import export_table, moments, output, servers
+from spendgate.cli.connection import (
+    Account,
+    DataDir,
+    OperatorSettings,
+    PolicyAddress,
+    PolicyServer,
+    connect_with,
+    read_settings,
+)
+from spendgate.cli.failure import CommandFailed, UsageWrong
 from spendgate.cli.key_lookup import find_key
 from spendgate.cli.output import AsJson
 from spendgate.v1 import audit_service_pb2 as pb
@@ -36,6 +47,13 @@ class Decision(StrEnum):
 
     ALLOW = "allow"
     DENY = "deny"
+
+
+class ExportForm(StrEnum):
+    """How an export is written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
 
 
 def _filter_option(flag: str, metavar: str | None, explanation: str) -> object:
@@ -151,6 +169,180 @@ def tail_events(
                     _print_event(message.audit_event, as_json=as_json)
     except KeyboardInterrupt:
         return
+
+
+@app.command("export")
+def export_events(
+    *,
+    form: Annotated[
+        ExportForm, typer.Option("--format", help="jsonl can be verified; csv is for spreadsheets.")
+    ] = ExportForm.JSONL,
+    after: Annotated[
+        int, typer.Option("--after", min=0, metavar="SEQUENCE", help="Begin after this archived event.")
+    ] = 0,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Write to a file that is not there yet.", show_default=False
+        ),
+    ] = None,
+    account: Account = None,
+    policy_address: PolicyAddress = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write down all archived events of an account, oldest first.
+
+    As jsonl it has what `spendgate audit verify` needs: every event unchanged, hashes and checkpoints.
+    """
+    with connect_with(policy_address, data_dir, account) as server, _new_file(file) as written:
+        request = pb.ExportAuditEventsRequest(account=server.account, after_sequence=after)
+        parts = server.stream(server.audit.ExportAuditEvents, request)
+        lines = (line for part in parts for line in part.lines)
+        if form is ExportForm.JSONL:
+            written.writelines(f"{line}\n" for line in lines)
+        else:
+            export_table.write(lines, written)
+
+
+@app.command("verify")
+def verify_trail(
+    *,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="An export, an SQLite file or postgresql://…; else SPENDGATE_ARCHIVE_URL, "
+            "else audit.sqlite in the data directory.",
+            show_default=False,
+        ),
+    ] = "",
+    account: Annotated[
+        str, typer.Option("--account", metavar="NAME", help="Only this account.", show_default=False)
+    ] = "",
+    public_key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--public-key",
+            metavar="FILE",
+            help="PEM of a key that signs; else the data directory's, else those that the trail brings.",
+            show_default=False,
+        ),
+    ] = None,
+    expect: Annotated[
+        str,
+        typer.Option(
+            "--expect", metavar="SEQUENCE:HASH", help="An event that must be part of it.", show_default=False
+        ),
+    ] = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Verify an archive or an export, without any server.
+
+    Names each event that was changed, removed or inserted. The exit code is 1 when something is wrong with
+    the trail, and 2 when it can't be read.
+    """
+    settings = read_settings(OperatorSettings, data_dir=data_dir)
+    servers.become(
+        "policy_server.archive",
+        [
+            *("--data-dir", str(settings.data_dir)),
+            *(["--account", account] if account else []),
+            *(part for one in public_key or () for part in ("--public-key", str(one))),
+            *(["--expect", expect] if expect else []),
+            *(["--json"] if as_json else []),
+            *(["--", target] if target else []),
+        ],
+    )
+
+
+@app.command("checkpoint")
+def make_checkpoint(
+    *,
+    as_json: AsJson = False,
+    account: Account = None,
+    policy_address: PolicyAddress = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Sign the newest archived event, and show it with the public key.
+
+    Keep what it shows where nobody who can change the archive can change it. `spendgate audit verify
+    --expect` then finds whatever of it was rewritten or cut off.
+    """
+    with connect_with(policy_address, data_dir, account) as server:
+        reply = server.call(
+            server.audit.CreateAuditCheckpoint, pb.CreateAuditCheckpointRequest(account=server.account)
+        )
+    if as_json:
+        output.print_json(output.as_dict(reply))
+        return
+    signed = reply.audit_checkpoint
+    output.print_line(f"{signed.sequence}:{signed.hash}")
+    output.print_line(f"signed {output.time_text(signed.create_time)} by {signed.key_id}: {signed.signature}")
+    output.print_line(reply.public_key.strip())
+
+
+@app.command("archive")
+def show_archive(
+    *, as_json: AsJson = False, policy_address: PolicyAddress = None, data_dir: DataDir = None
+) -> None:
+    """Show how far the archive is with each account, and what is wrong; then the exit code is 1."""
+    with connect_with(policy_address, data_dir, None) as server:
+        reply = server.call(server.audit.GetAuditArchive, pb.GetAuditArchiveRequest())
+    if as_json:
+        output.print_json(output.as_dict(reply))
+    else:
+        output.print_table(
+            ("account", "newest", "archived", "waiting", "hash"),
+            (
+                [
+                    one.account,
+                    str(one.sequence),
+                    str(one.archived_sequence),
+                    f"{one.backlog} of {reply.backlog_max}",
+                    one.archived_hash,
+                ]
+                for one in reply.accounts
+            ),
+            numbers=("newest", "archived"),
+        )
+        if reply.problem:
+            output.print_line(f"wrong: {reply.problem}")
+    if reply.problem:
+        raise typer.Exit(1)
+
+
+@app.command("accept-loss")
+def accept_loss(
+    *,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why they are lost, for the record.")
+    ],
+    account: Account = None,
+    policy_address: PolicyAddress = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Let an archive that has lost events go on after them, when no backup has them.
+
+    The gap stays visible: `spendgate audit verify` tells how many events are missing.
+    """
+    with connect_with(policy_address, data_dir, account) as server:
+        request = pb.AcceptAuditLossRequest(account=server.account, reason=reason)
+        reply = server.call(server.audit.AcceptAuditLoss, request)
+    output.print_line(f"events {reply.first_sequence} to {reply.last_sequence} are lost; the archive goes on")
+
+
+@contextmanager
+def _new_file(path: Path | None) -> Iterator[TextIO]:
+    """Open a new file, or standard output; raises `CommandFailed`."""
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        with path.open("x", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise CommandFailed(f"{path} can't be written: {error.strerror}") from None
 
 
 def _filter(

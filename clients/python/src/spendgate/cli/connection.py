@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import grpc
 import typer
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from spendgate import rpc, transport
 from spendgate.cli.failure import CommandFailed, UsageWrong
+from spendgate.transport import PolicyServerTrust, TransportUnsafe
 from spendgate.v1 import (
     account_service_pb2_grpc,
     audit_service_pb2_grpc,
@@ -24,6 +24,8 @@ from spendgate.v1 import (
 
 DEADLINE_S = 5.0
 """How long one call may take."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -79,6 +81,21 @@ class OperatorSettings(BaseSettings):
     account: str = "default"
     """The account that commands are about."""
 
+    policy_ca: Path | None = None
+    """Whose certificates the policy server may show; turns TLS to it on."""
+
+    policy_name: str | None = None
+    """The name in the policy server's certificate, where it is not the one in policy_address."""
+
+    client_cert: Path | None = None
+    """Certificate that is shown to the servers; only together with its key."""
+
+    client_key: Path | None = None
+    """Private key of client_cert."""
+
+    allow_plaintext: bool = False
+    """Do without TLS to and from other machines."""
+
     @field_validator("policy_address")
     @classmethod
     def _is_target(cls, value: str) -> str:
@@ -86,10 +103,43 @@ class OperatorSettings(BaseSettings):
             raise ValueError("must be a host and a port such as 127.0.0.1:50051")
         return value
 
+    @model_validator(mode="after")
+    def _have_whole_certificates(self) -> Self:
+        transport.check_certificate_settings(self.client_cert, self.client_key, name="CLIENT")
+        return self
+
+    @property
+    def policy_trust(self) -> PolicyServerTrust:
+        """How the command knows the policy server."""
+        return PolicyServerTrust(self.policy_ca, self.client_cert, self.client_key, self.policy_name)
+
     @property
     def admin_token_file(self) -> Path:
         """The file that the policy server makes on its first start."""
         return self.data_dir / "admin.token"
+
+
+class SidecarAddress(OperatorSettings):
+    """Where the sidecar is, as it reads it itself."""
+
+    sidecar_host: str = "127.0.0.1"
+    sidecar_port: Port = 8787
+    sidecar_ca: Path | None = None
+    """Whose certificate the sidecar has; without one it is asked by plain HTTP."""
+
+    @property
+    def sidecar_url(self) -> str:
+        """Where agents on this machine reach the sidecar."""
+        return self.sidecar_origin(self.sidecar_port)
+
+    def sidecar_origin(self, port: int) -> str:
+        """Return the address of one of the sidecar's ports."""
+        return f"{'https' if self.sidecar_ca else 'http'}://{reachable(self.sidecar_host)}:{port}"
+
+
+def reachable(host: str) -> str:
+    """Return the address by which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - replaced here
 
 
 def read_settings(kind: type[Settings], **options: Any) -> Settings:
@@ -128,9 +178,23 @@ def admin_token(settings: OperatorSettings) -> str:
     return token
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """Return a channel that goes straight to `address`, without any proxy of the environment."""
-    return grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+def open_channel(settings: OperatorSettings) -> grpc.Channel:
+    """Return a channel that goes straight to the policy server, without any proxy of the environment.
+
+    Raises `UsageWrong` when the token would go to another machine in the clear,
+    or a certificate can't be used.
+    """
+    address = settings.policy_address
+    options = [*rpc.CHANNEL_OPTIONS, *settings.policy_trust.options()]
+    try:
+        credentials = settings.policy_trust.credentials()
+    except TransportUnsafe as error:
+        raise UsageWrong(str(error)) from None
+    if credentials is not None:
+        return grpc.secure_channel(address, credentials, options=options)
+    if not settings.allow_plaintext and not transport.target_is_local(address):
+        raise UsageWrong(transport.token_in_the_clear(address, "admin"))
+    return grpc.insecure_channel(address, options=options)
 
 
 class PolicyServer:
@@ -171,7 +235,7 @@ class PolicyServer:
 @contextmanager
 def connect(settings: OperatorSettings) -> Iterator[PolicyServer]:
     """Connect to the policy server of `settings` for one command."""
-    with open_channel(settings.policy_address) as channel:
+    with open_channel(settings) as channel:
         yield PolicyServer(channel, settings)
 
 
@@ -192,18 +256,8 @@ class RequestFailed(CommandFailed):
 
     def __init__(self, error: grpc.RpcError, settings: OperatorSettings) -> None:
         self.code: grpc.StatusCode = error.code()
-        self.reason = _reason(error)
+        self.reason = rpc.error_info(error).reason
         super().__init__(_sentence(self.code, self.reason, error.details() or "", settings))
-
-
-def _reason(error: grpc.RpcError) -> str:
-    """Return the name of the ErrorReason without its prefix, "" when there is none."""
-    status = rpc_status.from_call(error)
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details if status else ():
-        if detail.Unpack(info):
-            return str(info.reason)
-    return ""
 
 
 def _sentence(code: grpc.StatusCode, reason: str, details: str, settings: OperatorSettings) -> str:
@@ -212,8 +266,8 @@ def _sentence(code: grpc.StatusCode, reason: str, details: str, settings: Operat
         return f"the policy server at {address} changed nothing: {details}"
     if code is grpc.StatusCode.UNAVAILABLE:
         return (
-            f"no policy server answers at {address}; is it running there? Start it with 'spendgate up' or "
-            "'spendgate policy-server', or give its address with --policy-address"
+            f"no policy server answers at {address}{_tls_hint(details)}; is it running there? Start it with "
+            "'spendgate up' or 'spendgate policy-server', or give its address with --policy-address"
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"the policy server at {address} did not answer within {DEADLINE_S:g} s; its log may say why"
@@ -228,3 +282,14 @@ def _sentence(code: grpc.StatusCode, reason: str, details: str, settings: Operat
     if reason:
         return details
     return f"the policy server at {address} failed with {code.name}: {details}"
+
+
+def _tls_hint(details: str) -> str:
+    """Say what went wrong with TLS, as far as this side can see it."""
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return " with a certificate of the CA in SPENDGATE_POLICY_CA"
+    if "WRONG_VERSION_NUMBER" in details:
+        return " with TLS"
+    if "Hostname Verification" in details or "Peer name" in details:
+        return " with a certificate for that name"
+    return ""

@@ -15,16 +15,13 @@ from pydantic import SecretStr
 from rich.text import Text
 
 from spendgate.cli import output, probes
-from spendgate.cli.connection import DataDir, OperatorSettings, PolicyAddress, read_settings
+from spendgate.cli.connection import DataDir, PolicyAddress, SidecarAddress, read_settings
 from spendgate.cli.output import AsJson
-from spendgate.cli.up_settings import reachable
 
 
-class DoctorSettings(OperatorSettings):
+class DoctorSettings(SidecarAddress):
     """Where the other parts should be, as they themselves read it."""
 
-    sidecar_host: str = "127.0.0.1"
-    sidecar_port: int = 8787
     sidecar_token: SecretStr | None = None
     redis_url: SecretStr | None = None
 
@@ -71,13 +68,12 @@ def _checks(settings: DoctorSettings) -> Iterator[Check]:
         "sidecar token", data_dir / "sidecar.token", settings.sidecar_token, "SPENDGATE_SIDECAR_TOKEN"
     )
     yield _redis(settings)
-    serving = _policy_server(settings.policy_address)
+    serving = _policy_server(settings)
     yield serving
     yield _administration(settings, serving)
-    base = f"http://{reachable(settings.sidecar_host)}:{settings.sidecar_port}"
-    live = _sidecar_live(base)
+    live = _sidecar_live(settings)
     yield live
-    yield _sidecar_ready(base, live)
+    yield _sidecar_ready(settings, live)
 
 
 def _data_dir(path: Path) -> Check:
@@ -137,14 +133,14 @@ def _redis(settings: DoctorSettings) -> Check:
     )
 
 
-def _policy_server(address: str) -> Check:
-    problem = probes.health_problem(address)
+def _policy_server(settings: DoctorSettings) -> Check:
+    problem = probes.health_problem(settings)
     remedy = (
         "start it with 'spendgate up' or 'spendgate policy-server', or give --policy-address; see its log"
     )
     if problem:
         return Check("policy server", "wrong", problem, remedy)
-    return Check("policy server", "ok", f"serving at {address}")
+    return Check("policy server", "ok", f"serving at {settings.policy_address}")
 
 
 def _administration(settings: DoctorSettings, serving: Check) -> Check:
@@ -157,19 +153,19 @@ def _administration(settings: DoctorSettings, serving: Check) -> Check:
     return Check(name, "ok", "the policy server accepts the admin token")
 
 
-def _sidecar_live(base: str) -> Check:
-    problem = probes.http_problem(f"{base}/healthz")
+def _sidecar_live(settings: DoctorSettings) -> Check:
+    problem = probes.sidecar_problem(settings, "/healthz")
     remedy = "start it with 'spendgate up' or 'spendgate sidecar', or set SPENDGATE_SIDECAR_PORT"
     if problem:
         return Check("sidecar", "wrong", problem, remedy)
-    return Check("sidecar", "ok", f"live at {base}")
+    return Check("sidecar", "ok", f"live at {settings.sidecar_url}")
 
 
-def _sidecar_ready(base: str, live: Check) -> Check:
+def _sidecar_ready(settings: DoctorSettings, live: Check) -> Check:
     name = "sidecar readiness"
     if live.result != "ok":
         return Check(name, "skipped", "the sidecar is not live")
-    problem = probes.http_problem(f"{base}/readyz")
+    problem = probes.sidecar_problem(settings, "/readyz")
     if problem:
         return Check(name, "wrong", problem, "clear the reasons it gives; until then it refuses every call")
     return Check(name, "ok", "ready for calls")

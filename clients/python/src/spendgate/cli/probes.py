@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,16 +13,13 @@ from typing import Any
 
 import grpc
 
-from spendgate.cli.connection import OperatorSettings, connect, open_channel
+from spendgate.cli.connection import OperatorSettings, SidecarAddress, connect, open_channel
 from spendgate.cli.failure import CommandFailed
 from spendgate.v1 import vault_key_service_pb2
 
 _TIMEOUT_S = 2.0
 _SERVING = b"\x08\x01"
 """A grpc.health.v1.HealthCheckResponse with status SERVING."""
-
-# The environment's proxies are not for servers on this machine.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def redis_problem(socket_path: Path) -> str:
@@ -37,9 +35,14 @@ def redis_problem(socket_path: Path) -> str:
     return "" if reply.startswith(b"+PONG") else f"{socket_path}: {reply.decode(errors='replace').strip()}"
 
 
-def health_problem(address: str) -> str:
-    """Tell why the policy server at `address` does not say that it is serving."""
-    with open_channel(address) as channel:
+def health_problem(settings: OperatorSettings) -> str:
+    """Tell why the policy server does not say that it is serving."""
+    address = settings.policy_address
+    try:
+        opened = open_channel(settings)
+    except CommandFailed as error:
+        return str(error)
+    with opened as channel:
         # Two bytes of protobuf, not worth the health-checking distribution.
         check = channel.unary_unary("/grpc.health.v1.Health/Check", _unchanged, _unchanged)
         try:
@@ -62,10 +65,11 @@ def administration_problem(settings: OperatorSettings) -> str:
     return ""
 
 
-def http_problem(url: str) -> str:
-    """Tell why a GET of `url` does not answer 200, with the reasons that the answer gives."""
+def sidecar_problem(settings: SidecarAddress, path: str) -> str:
+    """Tell why a GET at the sidecar does not answer 200, with the reasons that the answer gives."""
+    url = f"{settings.sidecar_url}{path}"
     try:
-        with _opener.open(url, timeout=_TIMEOUT_S) as answer:
+        with _opener(settings).open(url, timeout=_TIMEOUT_S) as answer:
             status: int = answer.status
     except urllib.error.HTTPError as error:
         with error:
@@ -74,6 +78,18 @@ def http_problem(url: str) -> str:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         return f"{url} does not answer: {reason}"
     return "" if status == 200 else f"{url} answers {status}"
+
+
+def _opener(settings: SidecarAddress) -> urllib.request.OpenerDirector:
+    # The environment's proxies are not for servers on this machine.
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if settings.sidecar_ca is not None:
+        context = ssl.create_default_context(cafile=settings.sidecar_ca)
+        context.check_hostname = False  # it is asked by its address here, and told no secret
+        if settings.client_cert is not None and settings.client_key is not None:
+            context.load_cert_chain(settings.client_cert, settings.client_key)
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
 
 
 def port_problem(host: str, port: int) -> str:

@@ -33,12 +33,12 @@ _TITLES = {"policy_server": "policy server", "sidecar": "sidecar", "stripe_simul
 
 def policy_server(context: typer.Context) -> None:
     """Run a policy server; all options are its own, see `spendgate policy-server --help`."""
-    _become("policy_server", context.args)
+    become("policy_server", context.args)
 
 
 def sidecar(context: typer.Context) -> None:
     """Run a sidecar; all options are its own, see `spendgate sidecar --help`."""
-    _become("sidecar", context.args)
+    become("sidecar", context.args)
 
 
 def require_module(module: str) -> None:
@@ -50,7 +50,8 @@ def require_module(module: str) -> None:
         )
 
 
-def _become(module: str, arguments: list[str]) -> NoReturn:
-    require_module(module)
+def become(module: str, arguments: list[str]) -> NoReturn:
+    """Go on as another program of ours; raises `CommandFailed` when it is not installed."""
+    require_module(module.partition(".")[0])
     # Replaced, not started, so that signals and the exit code need no passing on.
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own program

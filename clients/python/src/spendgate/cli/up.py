@@ -21,6 +21,7 @@ from spendgate.cli.output import AsJson
 from spendgate.cli.servers import require_module
 from spendgate.cli.supervisor import Program, StopAsked, Supervisor
 from spendgate.cli.up_settings import UpSettings, bare_environment
+from spendgate.process_memory import keep_private
 
 _STYLES = {"redis": "red", "policy": "cyan", "sidecar": "green", "stripe": "magenta"}
 
@@ -66,6 +67,7 @@ def up(
     Ctrl-C stops everything, the sidecar first and Redis last; a second Ctrl-C does not wait. When one part
     ends, all are stopped and the exit code is 1. The parts' logs go to standard error.
     """
+    keep_private()
     settings = read_settings(
         UpSettings,
         data_dir=data_dir,
@@ -147,7 +149,7 @@ def _sidecar(settings: UpSettings, simulator_url: str | None) -> Program:
         title="the sidecar",
         module="sidecar",
         environment=settings.sidecar_environment(simulator_url),
-        problem=lambda: probes.http_problem(f"{settings.sidecar_url}/readyz"),
+        problem=lambda: probes.sidecar_problem(settings, "/readyz"),
     )
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr
 
-from spendgate.cli.connection import OperatorSettings
+from spendgate.cli.connection import Port, SidecarAddress, reachable
 from spendgate.cli.failure import UsageWrong
-
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 SIMULATOR_KEY = "rk_test_simulator"
 """Opens the Stripe simulator, which takes any test key."""
@@ -21,7 +20,7 @@ VENDOR_SECRETS = ("STRIPE_SECRET_KEY", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"
 """What only the sidecar gets to see."""
 
 
-class UpSettings(OperatorSettings):
+class UpSettings(SidecarAddress):
     """Settings of the servers that `spendgate up` starts, as the servers themselves read them."""
 
     redis_url: SecretStr | None = None
@@ -29,8 +28,10 @@ class UpSettings(OperatorSettings):
 
     policy_host: str = "127.0.0.1"
     policy_port: Port = 50051
-    sidecar_host: str = "127.0.0.1"
-    sidecar_port: Port = 8787
+    policy_cert: Path | None = None
+    sidecar_cert: Path | None = None
+    """Where the servers use TLS, `up` needs to know whose certificates to expect."""
+
     sidecar_root_port: Port = 8788
     sidecar_token: SecretStr | None = None
     stripe_api_base: str | None = None
@@ -67,14 +68,14 @@ class UpSettings(OperatorSettings):
         return f"{reachable(self.policy_host)}:{self.policy_port}"
 
     @property
-    def sidecar_url(self) -> str:
-        """Where agents on this machine reach the sidecar."""
-        return f"http://{reachable(self.sidecar_host)}:{self.sidecar_port}"
+    def policy_socket(self) -> Path:
+        """Where the sidecar beside it reaches the policy server, unless they use TLS."""
+        return self.data_dir / "policy.sock"
 
     @property
     def sidecar_root_url(self) -> str:
         """Where clients that can't take a path prefix reach the sidecar."""
-        return f"http://{reachable(self.sidecar_host)}:{self.sidecar_root_port}"
+        return self.sidecar_origin(self.sidecar_root_port)
 
     @property
     def redis_text(self) -> str:
@@ -91,6 +92,13 @@ class UpSettings(OperatorSettings):
             raise UsageWrong(
                 "--policy-port, --sidecar-port and --sidecar-root-port must be three different ports"
             )
+        for server in ("policy", "sidecar"):
+            if (getattr(self, f"{server}_cert") is None) != (getattr(self, f"{server}_ca") is None):
+                name = f"SPENDGATE_{server.upper()}"
+                raise UsageWrong(
+                    f"set {name}_CERT, {name}_KEY and {name}_CA, or none of them: 'spendgate up' starts that "
+                    "server, and asks it whether it works"
+                )
         if self.simulates_stripe and self.stripe_api_base is not None:
             raise UsageWrong(
                 "SPENDGATE_STRIPE_API_BASE is set, but STRIPE_SECRET_KEY is not: set the key for that "
@@ -128,20 +136,27 @@ class UpSettings(OperatorSettings):
             if self.redis_url
             else f"unix://{quote(str(self.data_dir / 'redis.sock'))}"
         )
-        return {
+        environment = {
             **_inherited(*VENDOR_SECRETS),
             "SPENDGATE_DATA_DIR": str(self.data_dir),
             "SPENDGATE_POLICY_HOST": self.policy_host,
             "SPENDGATE_POLICY_PORT": str(self.policy_port),
             "SPENDGATE_REDIS_URL": redis_url,
         }
+        if self.policy_cert is None:
+            environment["SPENDGATE_POLICY_SOCKET"] = str(self.policy_socket)
+        return environment
 
     def sidecar_environment(self, simulator_url: str | None) -> dict[str, str]:
         """Return the environment of the sidecar, which has no business with administration or Redis."""
         environment = {
             **_inherited("SPENDGATE_ADMIN_TOKEN", "SPENDGATE_REDIS_URL"),
             "SPENDGATE_DATA_DIR": str(self.data_dir),
-            "SPENDGATE_POLICY_ADDRESS": self.local_policy_address,
+            "SPENDGATE_POLICY_ADDRESS": (
+                f"unix:{quote(str(self.policy_socket))}"
+                if self.policy_cert is None
+                else self.local_policy_address
+            ),
             "SPENDGATE_SIDECAR_HOST": self.sidecar_host,
             "SPENDGATE_SIDECAR_PORT": str(self.sidecar_port),
             "SPENDGATE_SIDECAR_ROOT_PORT": str(self.sidecar_root_port),
@@ -158,11 +173,6 @@ def bare_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("SPENDGATE_") and name not in VENDOR_SECRETS
     }
-
-
-def reachable(host: str) -> str:
-    """Return the address by which this machine reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - replaced here
 
 
 def _inherited(*without: str) -> dict[str, str]:

@@ -140,3 +140,93 @@ class WatchAuditEventsResponse(_message.Message):
     audit_event: AuditEvent
     sequence: int
     def __init__(self, audit_event: _Optional[_Union[AuditEvent, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class ExportAuditEventsRequest(_message.Message):
+    __slots__ = ("account", "after_sequence")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    account: str
+    after_sequence: int
+    def __init__(self, account: _Optional[str] = ..., after_sequence: _Optional[int] = ...) -> None: ...
+
+class ExportAuditEventsResponse(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lines: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetAuditArchiveRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetAuditArchiveResponse(_message.Message):
+    __slots__ = ("problem", "backlog_max", "accounts", "public_key")
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_MAX_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    problem: str
+    backlog_max: int
+    accounts: _containers.RepeatedCompositeFieldContainer[AuditArchiveProgress]
+    public_key: str
+    def __init__(self, problem: _Optional[str] = ..., backlog_max: _Optional[int] = ..., accounts: _Optional[_Iterable[_Union[AuditArchiveProgress, _Mapping]]] = ..., public_key: _Optional[str] = ...) -> None: ...
+
+class AuditArchiveProgress(_message.Message):
+    __slots__ = ("account", "sequence", "archived_sequence", "backlog", "archived_hash")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_HASH_FIELD_NUMBER: _ClassVar[int]
+    account: str
+    sequence: int
+    archived_sequence: int
+    backlog: int
+    archived_hash: str
+    def __init__(self, account: _Optional[str] = ..., sequence: _Optional[int] = ..., archived_sequence: _Optional[int] = ..., backlog: _Optional[int] = ..., archived_hash: _Optional[str] = ...) -> None: ...
+
+class CreateAuditCheckpointRequest(_message.Message):
+    __slots__ = ("account",)
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    account: str
+    def __init__(self, account: _Optional[str] = ...) -> None: ...
+
+class CreateAuditCheckpointResponse(_message.Message):
+    __slots__ = ("audit_checkpoint", "public_key")
+    AUDIT_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    audit_checkpoint: AuditCheckpoint
+    public_key: str
+    def __init__(self, audit_checkpoint: _Optional[_Union[AuditCheckpoint, _Mapping]] = ..., public_key: _Optional[str] = ...) -> None: ...
+
+class AuditCheckpoint(_message.Message):
+    __slots__ = ("account", "sequence", "hash", "create_time", "key_id", "signature")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    account: str
+    sequence: int
+    hash: str
+    create_time: _timestamp_pb2.Timestamp
+    key_id: str
+    signature: str
+    def __init__(self, account: _Optional[str] = ..., sequence: _Optional[int] = ..., hash: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., key_id: _Optional[str] = ..., signature: _Optional[str] = ...) -> None: ...
+
+class AcceptAuditLossRequest(_message.Message):
+    __slots__ = ("account", "reason")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    account: str
+    reason: str
+    def __init__(self, account: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class AcceptAuditLossResponse(_message.Message):
+    __slots__ = ("first_sequence", "last_sequence")
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    first_sequence: int
+    last_sequence: int
+    def __init__(self, first_sequence: _Optional[int] = ..., last_sequence: _Optional[int] = ...) -> None: ...

@@ -46,6 +46,26 @@ class AuditServiceStub(object):
                 request_serializer=spendgate_dot_v1_dot_audit__service__pb2.WatchAuditEventsRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_audit__service__pb2.WatchAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.ExportAuditEvents = channel.unary_stream(
+                '/spendgate.v1.AuditService/ExportAuditEvents',
+                request_serializer=spendgate_dot_v1_dot_audit__service__pb2.ExportAuditEventsRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_audit__service__pb2.ExportAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.GetAuditArchive = channel.unary_unary(
+                '/spendgate.v1.AuditService/GetAuditArchive',
+                request_serializer=spendgate_dot_v1_dot_audit__service__pb2.GetAuditArchiveRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_audit__service__pb2.GetAuditArchiveResponse.FromString,
+                _registered_method=True)
+        self.CreateAuditCheckpoint = channel.unary_unary(
+                '/spendgate.v1.AuditService/CreateAuditCheckpoint',
+                request_serializer=spendgate_dot_v1_dot_audit__service__pb2.CreateAuditCheckpointRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_audit__service__pb2.CreateAuditCheckpointResponse.FromString,
+                _registered_method=True)
+        self.AcceptAuditLoss = channel.unary_unary(
+                '/spendgate.v1.AuditService/AcceptAuditLoss',
+                request_serializer=spendgate_dot_v1_dot_audit__service__pb2.AcceptAuditLossRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_audit__service__pb2.AcceptAuditLossResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -68,6 +88,38 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportAuditEvents(self, request, context):
+        """Streams what the archive has of one account, oldest first, as lines of
+        JSON that "spendgate audit verify" checks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAuditArchive(self, request, context):
+        """Tells how far the archive is, and what keeps events from reaching it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateAuditCheckpoint(self, request, context):
+        """Signs the newest archived event of one account: keep the answer elsewhere,
+        and nobody can cut off or rewrite the trail up to it unnoticed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptAuditLoss(self, request, context):
+        """Lets an archive that has lost events go on after them. The gap stays
+        visible, and accepting it is recorded. Fails with NOTHING_LOST when the
+        archive has all that was ever archived.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +132,26 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.WatchAuditEvents,
                     request_deserializer=spendgate_dot_v1_dot_audit__service__pb2.WatchAuditEventsRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_audit__service__pb2.WatchAuditEventsResponse.SerializeToString,
+            ),
+            'ExportAuditEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAuditEvents,
+                    request_deserializer=spendgate_dot_v1_dot_audit__service__pb2.ExportAuditEventsRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_audit__service__pb2.ExportAuditEventsResponse.SerializeToString,
+            ),
+            'GetAuditArchive': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuditArchive,
+                    request_deserializer=spendgate_dot_v1_dot_audit__service__pb2.GetAuditArchiveRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_audit__service__pb2.GetAuditArchiveResponse.SerializeToString,
+            ),
+            'CreateAuditCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAuditCheckpoint,
+                    request_deserializer=spendgate_dot_v1_dot_audit__service__pb2.CreateAuditCheckpointRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_audit__service__pb2.CreateAuditCheckpointResponse.SerializeToString,
+            ),
+            'AcceptAuditLoss': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptAuditLoss,
+                    request_deserializer=spendgate_dot_v1_dot_audit__service__pb2.AcceptAuditLossRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_audit__service__pb2.AcceptAuditLossResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +210,114 @@ class AuditService(object):
             '/spendgate.v1.AuditService/WatchAuditEvents',
             spendgate_dot_v1_dot_audit__service__pb2.WatchAuditEventsRequest.SerializeToString,
             spendgate_dot_v1_dot_audit__service__pb2.WatchAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/spendgate.v1.AuditService/ExportAuditEvents',
+            spendgate_dot_v1_dot_audit__service__pb2.ExportAuditEventsRequest.SerializeToString,
+            spendgate_dot_v1_dot_audit__service__pb2.ExportAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuditArchive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.AuditService/GetAuditArchive',
+            spendgate_dot_v1_dot_audit__service__pb2.GetAuditArchiveRequest.SerializeToString,
+            spendgate_dot_v1_dot_audit__service__pb2.GetAuditArchiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateAuditCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.AuditService/CreateAuditCheckpoint',
+            spendgate_dot_v1_dot_audit__service__pb2.CreateAuditCheckpointRequest.SerializeToString,
+            spendgate_dot_v1_dot_audit__service__pb2.CreateAuditCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptAuditLoss(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.AuditService/AcceptAuditLoss',
+            spendgate_dot_v1_dot_audit__service__pb2.AcceptAuditLossRequest.SerializeToString,
+            spendgate_dot_v1_dot_audit__service__pb2.AcceptAuditLossResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,21 @@ class AuditServiceStub:
     """
     WatchAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.WatchAuditEventsRequest, _audit_service_pb2.WatchAuditEventsResponse]
     """Streams audit events as they are written, oldest first."""
+    ExportAuditEvents: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.ExportAuditEventsRequest, _audit_service_pb2.ExportAuditEventsResponse]
+    """Streams what the archive has of one account, oldest first, as lines of
+    JSON that "spendgate audit verify" checks.
+    """
+    GetAuditArchive: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetAuditArchiveRequest, _audit_service_pb2.GetAuditArchiveResponse]
+    """Tells how far the archive is, and what keeps events from reaching it."""
+    CreateAuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.CreateAuditCheckpointRequest, _audit_service_pb2.CreateAuditCheckpointResponse]
+    """Signs the newest archived event of one account: keep the answer elsewhere,
+    and nobody can cut off or rewrite the trail up to it unnoticed.
+    """
+    AcceptAuditLoss: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.AcceptAuditLossRequest, _audit_service_pb2.AcceptAuditLossResponse]
+    """Lets an archive that has lost events go on after them. The gap stays
+    visible, and accepting it is recorded. Fails with NOTHING_LOST when the
+    archive has all that was ever archived.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -55,6 +70,21 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """
     WatchAuditEvents: _aio.UnaryStreamMultiCallable[_audit_service_pb2.WatchAuditEventsRequest, _audit_service_pb2.WatchAuditEventsResponse]  # type: ignore[assignment]
     """Streams audit events as they are written, oldest first."""
+    ExportAuditEvents: _aio.UnaryStreamMultiCallable[_audit_service_pb2.ExportAuditEventsRequest, _audit_service_pb2.ExportAuditEventsResponse]  # type: ignore[assignment]
+    """Streams what the archive has of one account, oldest first, as lines of
+    JSON that "spendgate audit verify" checks.
+    """
+    GetAuditArchive: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetAuditArchiveRequest, _audit_service_pb2.GetAuditArchiveResponse]  # type: ignore[assignment]
+    """Tells how far the archive is, and what keeps events from reaching it."""
+    CreateAuditCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.CreateAuditCheckpointRequest, _audit_service_pb2.CreateAuditCheckpointResponse]  # type: ignore[assignment]
+    """Signs the newest archived event of one account: keep the answer elsewhere,
+    and nobody can cut off or rewrite the trail up to it unnoticed.
+    """
+    AcceptAuditLoss: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.AcceptAuditLossRequest, _audit_service_pb2.AcceptAuditLossResponse]  # type: ignore[assignment]
+    """Lets an archive that has lost events go on after them. The gap stays
+    visible, and accepting it is recorded. Fails with NOTHING_LOST when the
+    archive has all that was ever archived.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows what was decided, done and changed.
@@ -78,5 +108,44 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_service_pb2.WatchAuditEventsResponse], _abc.AsyncIterator[_audit_service_pb2.WatchAuditEventsResponse]]:
         """Streams audit events as they are written, oldest first."""
+
+    @_abc_1.abstractmethod
+    def ExportAuditEvents(
+        self,
+        request: _audit_service_pb2.ExportAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_service_pb2.ExportAuditEventsResponse], _abc.AsyncIterator[_audit_service_pb2.ExportAuditEventsResponse]]:
+        """Streams what the archive has of one account, oldest first, as lines of
+        JSON that "spendgate audit verify" checks.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAuditArchive(
+        self,
+        request: _audit_service_pb2.GetAuditArchiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.GetAuditArchiveResponse, _abc.Awaitable[_audit_service_pb2.GetAuditArchiveResponse]]:
+        """Tells how far the archive is, and what keeps events from reaching it."""
+
+    @_abc_1.abstractmethod
+    def CreateAuditCheckpoint(
+        self,
+        request: _audit_service_pb2.CreateAuditCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.CreateAuditCheckpointResponse, _abc.Awaitable[_audit_service_pb2.CreateAuditCheckpointResponse]]:
+        """Signs the newest archived event of one account: keep the answer elsewhere,
+        and nobody can cut off or rewrite the trail up to it unnoticed.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptAuditLoss(
+        self,
+        request: _audit_service_pb2.AcceptAuditLossRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.AcceptAuditLossResponse, _abc.Awaitable[_audit_service_pb2.AcceptAuditLossResponse]]:
+        """Lets an archive that has lost events go on after them. The gap stays
+        visible, and accepting it is recorded. Fails with NOTHING_LOST when the
+        archive has all that was ever archived.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,98 @@
+"""What operators do with the archive of a running server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from policy_server.archive.database import Database
+from policy_server.archive.signing import SigningKey
+from policy_server.archive.stored import export_chunks
+from policy_server.archive.writer import ArchiveWriter, HeadMoved
+from policy_server.core.errors import ArchiveUnavailable, FieldInvalid, NothingLost
+from policy_server.core.ports import ArchiveProgress, Checkpoint, Progress, Registry
+
+T = TypeVar("T")
+
+_TRIES = 5
+
+
+class DatabaseCare:
+    """Exports, signs and repairs, in a thread of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        key: SigningKey,
+        progress: ArchiveProgress,
+        registry: Registry,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._writer = ArchiveWriter(database, key)
+        self._key = key
+        self._progress = progress
+        self._registry = registry
+        self._now_ms = now_ms
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="archive-care")
+
+    @property
+    def public_key(self) -> str:
+        """The key that checkpoints are signed with, as PEM."""
+        return self._key.public.pem
+
+    async def progress(self) -> Progress:
+        """Return how far the archive is."""
+        return await self._progress.look()
+
+    async def export(self, account: str, after: int) -> AsyncIterator[list[str]]:
+        """Yield the lines of an export that begins after event ``after``."""
+        chunks = export_chunks(self._database, account, after)
+        while (chunk := await self._run(lambda: next(chunks, None))) is not None:
+            yield chunk
+
+    async def checkpoint(self, account: str) -> Checkpoint:
+        """Sign the newest archived event; `FieldInvalid` when there is none."""
+        return await self._run(lambda: self._checkpoint(account))
+
+    def _checkpoint(self, account: str) -> Checkpoint:
+        for _ in range(_TRIES):
+            tip = self._writer.tip(account)
+            if not tip.sequence:
+                raise FieldInvalid("account", "has no archived event yet")
+            try:
+                return self._writer.sign(tip, self._now_ms())
+            except HeadMoved:
+                continue
+        raise ArchiveUnavailable("the end of the trail moved each time before it was signed; try again")
+
+    async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
+        """Go on after events that the archive has lost; return the first and the last of them.
+
+        Raises `NothingLost` when it has all that was ever archived.
+        """
+        progress = await self._progress.look()
+        mark = next((one for one in progress.accounts if one.account == account), None)
+        tip = await self._run(lambda: self._writer.tip(account))
+        if mark is None or mark.archived <= tip.sequence:
+            raise NothingLost(account)
+        first, last = tip.sequence + 1, mark.archived
+        try:
+            await self._run(
+                lambda: self._writer.accept_loss(tip, last, mark.archived_hash, self._now_ms(), reason)
+            )
+        except HeadMoved:
+            raise NothingLost(account) from None
+        record = await self._registry.account(account)
+        detail = f"accepted that the archive has lost events {first} to {last}: {reason}"
+        await self._registry.update_account(record, record, detail)
+        return first, last
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

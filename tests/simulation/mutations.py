@@ -1,0 +1,138 @@
+"""Faults that a tired programmer might make, to see that the simulation would notice them.
+
+Each is put into the running code, not into the files. Lua is changed as text; a text that is not found any
+more is an error, so that no mutation goes stale unseen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+from policy_server.core import authorizer
+from policy_server.store import ledger, registry
+from policy_server.store.scripts import Script, script
+from sidecar.outbox import Outbox
+from sidecar.upstream import NoAnswer, NotSent
+from tests.simulation import stripe_link
+
+Mutation = Callable[[], AbstractContextManager[Any]]
+
+
+def _lua(name: str, *changes: tuple[str, str]) -> Mutation:
+    """Change a script in these places, each from what is right to what is wrong."""
+
+    @contextlib.contextmanager
+    def mutated() -> Iterator[None]:
+        changed = script(name).source
+        for right, wrong in changes:
+            if changed.count(right) != 1:
+                raise AssertionError(
+                    f"{name}.lua has {right!r} {changed.count(right)} times; mend the mutation"
+                )
+            changed = changed.replace(right, wrong)
+        other = Script(changed, hashlib.sha1(changed.encode(), usedforsecurity=False).hexdigest())
+
+        def chosen(asked: str) -> Script:
+            return other if asked == name else script(asked)
+
+        with mock.patch.object(ledger, "script", chosen), mock.patch.object(registry, "script", chosen):
+            yield
+
+    return mutated
+
+
+@contextlib.contextmanager
+def _timeout_is_not_sent() -> Iterator[None]:
+    right = stripe_link._UpstreamLink.send
+
+    async def send(self: Any, forward: Any) -> Any:
+        try:
+            return await right(self, forward)
+        except NoAnswer as error:
+            raise NotSent(str(error)) from None
+
+    with mock.patch.object(stripe_link._UpstreamLink, "send", send):
+        yield
+
+
+@contextlib.contextmanager
+def _new_key_on_each_try() -> Iterator[None]:
+    tries = itertools.count()
+    right = authorizer.upstream_key
+
+    def upstream_key(effect: Any, attempt: int) -> str:
+        return f"{next(tries)}-{right(effect, attempt)}"
+
+    with mock.patch.object(authorizer, "upstream_key", upstream_key):
+        yield
+
+
+@contextlib.contextmanager
+def _outbox_forgets() -> Iterator[None]:
+    """What could not be delivered is taken for delivered, with its amount and all."""
+    right = Outbox._deliver_settlements
+
+    async def deliver(self: Any) -> None:
+        try:
+            await right(self)
+        except Exception:
+            for _, delivered in self._settlements:
+                delivered()
+            self._settlements.clear()
+
+    with mock.patch.object(Outbox, "_deliver_settlements", deliver):
+        yield
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "forgets to hold in one cap": _lua(
+        "authorize",
+        ("local counter = counters[i]\n  if", "local counter = counters[i]\n  if i > 1 then break end\n  if"),
+    ),
+    "tests one cap only": _lua(
+        "authorize",
+        ("and refuse('cap_exceeded', cap.rule) then", "and i == 1 and refuse('cap_exceeded', cap.rule) then"),
+    ),
+    "counts only what is settled": _lua("authorize", ("- counts[i][1] - counts[i][2]", "- counts[i][1]")),
+    "takes a time-out for not sent": _timeout_is_not_sent,
+    "makes a new upstream key on each try": _new_key_on_each_try,
+    "skips the event of a decision": _lua(
+        "authorize", ("  if not q.validate_only then\n    record(", "  if false then\n    record(")
+    ),
+    "takes a repeat for a first call": _lua(
+        "authorize",
+        ("return decided(true, nil, nil, true, 'join'", "return decided(true, nil, nil, false, 'join'"),
+    ),
+    "settles as often as it is told": _lua(
+        "settle",
+        ("if h.state == after or (h.state == 'settled' and after == 'unknown') then", "if false then"),
+        ("if h.state == 'settled' or (was_released and after ~= 'settled') then", "if false then"),
+    ),
+    "releases what passed its deadline": _lua(
+        "expire",
+        (
+            "h, deadlines)\n  else",
+            "h, deadlines)\n    redis.call('HSET', hold, 'state', 'released')\n  else",
+        ),
+    ),
+    "keeps no deadline": _lua(
+        "authorize", ("redis.call('ZADD', deadlines, text(deadline), q.authorization_id)", "")
+    ),
+    "judges by an old policy": _lua(
+        "authorize", ("redis.call('HGET', key_record, 'version') or 0) ~=", "q.key_version) ~=")
+    ),
+    "counts in the window that the server's clock says": _lua(
+        "authorize", ("if now < cap.start_ms or (cap.end_ms > 0 and now >= cap.end_ms) then", "if false then")
+    ),
+    "repeats at Stripe what Stripe has forgotten": _lua("authorize", ("< q.replay_ms", "< 40 * q.replay_ms")),
+    "gives a hold back twice": _lua(
+        "settle", ("add(counters, 'held', -held)", "add(counters, 'held', -2 * held)")
+    ),
+    "drops an outcome that it can't deliver": _outbox_forgets,
+}

@@ -1,0 +1,322 @@
+"""Verification names what was changed, removed, inserted or cut off, in an archive and in an export."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from policy_server.archive.chain import body_of, genesis, link
+from policy_server.archive.export import Export
+from policy_server.archive.signing import SigningKey
+from policy_server.archive.stored import export_chunks
+from policy_server.archive.verify import Verification
+from tests.archives import Bench
+from tests.processes import clean_environment
+
+EVENTS = 30
+FIRST = 1 << 40
+Tamper = Callable[[sqlite3.Connection], object]
+
+
+@pytest.fixture
+def bench(redis: str, tmp_path: Path) -> Iterator[Bench]:
+    """An archive of 30 events with checkpoints at 20 and 30."""
+    bench = Bench(redis, tmp_path)
+    bench.write(20)
+    bench.drainer.drain()
+    bench.writer.add_checkpoint(bench.writer.tip("default"), 1)
+    bench.write(10)
+    bench.drainer.drain()
+    bench.writer.add_checkpoint(bench.writer.tip("default"), 2)
+    yield bench
+    bench.close()
+
+
+def _run(sql: str, *values: object) -> Tamper:
+    return lambda file: file.execute(sql, values)
+
+
+def _rehash(file: sqlite3.Connection, first: int) -> None:
+    """Make the chain anew from an event on, with its end, as one would who can write to the archive."""
+    before = file.execute("SELECT hash FROM event WHERE id = ?", (FIRST + first - 1,)).fetchone()
+    here = before[0] if before else genesis("default")
+    rows = file.execute("SELECT id, body FROM event WHERE id >= ? ORDER BY id", (FIRST + first,)).fetchall()
+    sequence = 0
+    for number, body in rows:
+        sequence = number - FIRST
+        here = link(here, sequence, body.encode())
+        file.execute("UPDATE event SET hash = ? WHERE id = ?", (here, number))
+    file.execute("UPDATE account SET sequence = ?, hash = ?", (sequence, here))
+
+
+def _change_and_rehash(file: sqlite3.Connection) -> None:
+    file.execute("UPDATE event SET body = replace(body, 'allow', 'ALLOW') WHERE id = ?", (FIRST + 12,))
+    _rehash(file, 12)
+
+
+_SET_BACK = "UPDATE account SET sequence = 25, hash = (SELECT hash FROM event WHERE id = ?)"
+
+
+def _cut_off(file: sqlite3.Connection) -> None:
+    file.execute("DELETE FROM event WHERE id > ?", (FIRST + 25,))
+    file.execute("DELETE FROM checkpoint WHERE sequence > 25")
+    file.execute(
+        "UPDATE account SET sequence = 25, hash = (SELECT hash FROM event WHERE id = ?)", (FIRST + 25,)
+    )
+
+
+def _cut_off_but_for_the_checkpoint(file: sqlite3.Connection) -> None:
+    file.execute("DELETE FROM event WHERE id > ?", (FIRST + 25,))
+    file.execute(
+        "UPDATE account SET sequence = 25, hash = (SELECT hash FROM event WHERE id = ?)", (FIRST + 25,)
+    )
+
+
+def _remove_and_renumber(file: sqlite3.Connection) -> None:
+    file.execute("DELETE FROM event WHERE id = ?", (FIRST + 10,))
+    for number in range(11, EVENTS + 1):
+        file.execute("UPDATE event SET id = id - 1 WHERE id = ?", (FIRST + number,))
+
+
+def _append_forged(file: sqlite3.Connection) -> None:
+    body, here = file.execute("SELECT body, hash FROM event WHERE id = ?", (FIRST + 30,)).fetchone()
+    forged = link(here, 31, body.encode())
+    file.execute(
+        "INSERT INTO event SELECT id + 1, ?, body, created_at_ms, reached_ms, kind, decision, run_id, "
+        "vault_key_id, idempotency_key, object_id, notable FROM event WHERE id = ?",
+        (forged, FIRST + 30),
+    )
+
+
+TAMPERINGS: dict[str, tuple[Tamper, list[str]]] = {
+    "an event is changed": (
+        _run("UPDATE event SET body = replace(body, 'allow', 'deny') WHERE id = ?", FIRST + 7),
+        ["event 7 was changed", "event 7 is found by what it does not say: decision, notable changed"],
+    ),
+    "the time of an event is changed where it is searched": (
+        _run("UPDATE event SET created_at_ms = 1 WHERE id = ?", FIRST + 7),
+        ["event 7 is found by what it does not say: created_at_ms changed"],
+    ),
+    "an event is hidden from searches": (
+        _run("UPDATE event SET run_id = 'another' WHERE id = ?", FIRST + 7),
+        ["event 7 is found by what it does not say: run_id changed"],
+    ),
+    "a hash is changed": (
+        _run("UPDATE event SET hash = zeroblob(32) WHERE id = ?", FIRST + 7),
+        ["event 7 was changed", "event 8 was changed, or event 7 with its hash"],
+    ),
+    "the first event is changed": (
+        _run("UPDATE event SET body = replace(body, 'allow', 'allow ') WHERE id = ?", FIRST + 1),
+        ["event 1 was changed", "event 1 is found by what it does not say: decision changed"],
+    ),
+    "a body is no body": (
+        _run("UPDATE event SET body = '[' WHERE id = ?", FIRST + 7),
+        ["event 7 was changed", "event 7 can't be read"],
+    ),
+    "an event is removed": (
+        _run("DELETE FROM event WHERE id = ?", FIRST + 7),
+        ["event 7 is missing"],
+    ),
+    "the first events are removed": (
+        _run("DELETE FROM event WHERE id <= ?", FIRST + 3),
+        ["events 1 to 3 are missing"],
+    ),
+    "the last events are removed": (
+        _run("DELETE FROM event WHERE id > ?", FIRST + 28),
+        ["events 29 to 30 are missing", "the trail ends at event 28, but event 30 was signed"],
+    ),
+    "a signed event is removed": (
+        _run("DELETE FROM event WHERE id = ?", FIRST + 20),
+        ["event 20 is missing", "event 20 was signed, and is missing or was moved"],
+    ),
+    "an event is removed and those after it renumbered": (
+        _remove_and_renumber,
+        ["event 10 was changed"],
+    ),
+    "an event is added after the end": (_append_forged, ["event 31 is added after the end"]),
+    "an event is changed and the chain made anew": (
+        _change_and_rehash,
+        [
+            "events up to 20 were rewritten",
+            "events up to 30 were rewritten",
+            "event 12 is found by what it does not say",
+        ],
+    ),
+    "the end is cut off and set back": (
+        _cut_off_but_for_the_checkpoint,
+        ["the trail ends at event 25, but event 30 was signed: events 26 to 30 are cut off"],
+    ),
+    "a checkpoint is changed": (
+        _run("UPDATE checkpoint SET created_at_ms = 3 WHERE sequence = 20"),
+        ["the checkpoint at event 20 has a bad signature"],
+    ),
+    "a checkpoint is signed by another": (
+        _run("UPDATE checkpoint SET key_id = 'unknown' WHERE sequence = 20"),
+        ["the checkpoint at event 20 is signed by the unknown key unknown"],
+    ),
+}
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_every_tampering_of_an_archive_is_named(bench: Bench, tampering: str) -> None:
+    """What was done, and to which event; an untouched archive has no findings."""
+    assert bench.verify().findings == []
+    tamper, expected = TAMPERINGS[tampering]
+    bench.database.close()
+    file = sqlite3.connect(bench.folder / "audit.sqlite")
+    with file:
+        tamper(file)
+    file.close()
+    findings = bench.verify().findings
+    for text in expected:
+        assert any(finding.startswith(text) for finding in findings), (text, findings)
+    if len(expected) == 1:
+        named = [f for f in findings if not f.startswith(expected[0])]
+        allowed = ("event", "events up to", "the trail ends", "the checkpoint")
+        assert all(one.startswith(allowed) for one in named)
+
+
+def test_a_cut_off_trail_whose_checkpoints_went_too_does_not_have_what_is_expected(bench: Bench) -> None:
+    """A checkpoint that is kept elsewhere finds what can't be seen in the archive itself."""
+    end = bench.reader.heads()["default"]
+    assert bench.verify((end.sequence, end.hash)).findings == []
+    bench.database.close()
+    file = sqlite3.connect(bench.folder / "audit.sqlite")
+    with file:
+        _cut_off(file)
+    file.close()
+    assert bench.verify().findings == []
+    (finding,) = bench.verify((end.sequence, end.hash)).findings
+    assert finding == "the trail ends at event 25, but event 30 is expected: events 26 to 30 are cut off"
+
+
+def exported(bench: Bench, after: int = 0) -> list[str]:
+    """The lines of an export."""
+    return [line for chunk in export_chunks(bench.database, "default", after) for line in chunk]
+
+
+def checked(lines: list[str]) -> list[str]:
+    """What is wrong with an export."""
+    export = Export([f"{line}\n".encode() for line in lines])
+    return Verification(export.trail).run(export.keys).findings
+
+
+def test_an_export_can_be_verified_and_so_can_one_that_goes_on(bench: Bench) -> None:
+    """Whole, and from an event on."""
+    lines = exported(bench)
+    assert checked(lines) == []
+    assert sum('"body"' in line for line in lines) == EVENTS
+    later = exported(bench, 25)
+    assert checked(later) == []
+    assert sum('"body"' in line for line in later) == 5
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_changed_in_an_export_is_found(bench: Bench, seed: int) -> None:
+    """A line removed, repeated, swapped with another, cut off, or any one character changed."""
+    chance = random.Random(seed)
+    lines = exported(bench)
+    at = chance.randrange(3, len(lines))
+    match chance.randrange(5):
+        case 0:
+            del lines[at]
+        case 1:
+            lines.insert(at, lines[at])
+        case 2:
+            other = chance.choice([n for n in range(3, len(lines)) if n != at])
+            lines[at], lines[other] = lines[other], lines[at]
+        case 3:
+            lines[at] = lines[at][: chance.randrange(len(lines[at]))]
+        case _:
+            where = chance.randrange(len(lines[at]))
+            new = chance.choice([c for c in '0123456789abcdefxyz"{}' if c != lines[at][where]])
+            lines[at] = lines[at][:where] + new + lines[at][where + 1 :]
+    assert checked(lines)
+
+
+def test_the_exact_event_is_named_in_an_export(bench: Bench) -> None:
+    """By its number."""
+    lines = exported(bench)
+    (seventh,) = [n for n, line in enumerate(lines) if line.startswith('{"sequence":7,')]
+    changed = [*lines[:seventh], lines[seventh].replace("run-7", "run-8"), *lines[seventh + 1 :]]
+    assert checked(changed) == [
+        "event 7 was changed, or event 6 with its hash: it does not follow from the one before it"
+    ]
+    removed = lines[:seventh] + lines[seventh + 1 :]
+    assert checked(removed) == ["event 7 is missing"]
+    twice = [*lines[: seventh + 1], lines[seventh], *lines[seventh + 1 :]]
+    assert checked(twice) == ["event 7 stands after event 7: one was inserted"]
+    assert checked(lines[:-1]) == ["the end is missing: there may be events after 30"]
+
+
+def verify_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command without any server."""
+    return subprocess.run(
+        [sys.executable, "-m", "spendgate.cli", "audit", "verify", *arguments],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_verifies_files_offline_and_exits_by_what_it_found(bench: Bench, tmp_path: Path) -> None:
+    """0 when all is well, 1 when something was changed, 2 when it can't be read."""
+    bench.database.close()
+    archive = str(bench.folder / "audit.sqlite")
+    export = tmp_path / "trail.jsonl"
+    export.write_text("".join(f"{line}\n" for line in exported(bench)))
+    public = tmp_path / "key.pem"
+    public.write_text(SigningKey.read_or_make(bench.folder).public.pem)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for arguments in (
+        (archive, "--data-dir", str(elsewhere)),
+        ("--data-dir", str(bench.folder)),
+        (str(export), "--public-key", str(public)),
+        (str(export), "--data-dir", str(elsewhere)),
+    ):
+        done = verify_command(*arguments)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert "30 events are complete and unchanged" in done.stdout
+        assert "2 checkpoints" in done.stdout
+        assert ("--public-key" in done.stdout) == (str(elsewhere) in arguments)
+    stranger = SigningKey.read_or_make(elsewhere).public.pem
+    public.write_text(stranger)
+    done = verify_command(str(export), "--public-key", str(public))
+    assert done.returncode == 1
+    assert "signed by the unknown key" in done.stdout
+    export.write_text(export.read_text().replace("run-7", "run-9"))
+    done = verify_command(str(export), "--json", "--data-dir", str(bench.folder))
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert not said["intact"]
+    assert "event 7 was changed" in said["accounts"][0]["findings"][0]
+    for arguments in (
+        ("nowhere",),
+        (str(public),),
+        (archive, "--expect", "nonsense"),
+        (archive, "--account", "x"),
+    ):
+        done = verify_command(*arguments)
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert done.stderr.startswith("spendgate: ")
+
+
+def test_the_chain_is_what_the_documentation_says() -> None:
+    """Anybody can compute it without our code."""
+
+    before = hashlib.sha256(b"spendgate audit chain 1\ndefault").digest()
+    body = '["time","5","kind","decision","x","é\\""]'.encode()
+    assert body_of([b"time", b"5", b"kind", b"decision", b"x", 'é"'.encode()]) == body
+    assert genesis("default") == before
+    assert link(before, 1, body) == hashlib.sha256(before + b"\0\0\0\0\0\0\0\1" + body).digest()

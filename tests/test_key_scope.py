@@ -1,0 +1,75 @@
+"""What a sidecar says that a vault key may call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.stack import STRIPE_KEY, Stack, VaultKey
+
+ASKED = ["POST /v1/charges", "POST /v1/refunds", "GET /v1/charges/{charge}"]
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    """A client of the sidecar, without a key."""
+    with httpx.Client(base_url=stack.origin().removesuffix("/stripe"), trust_env=False) as http:
+        yield http
+
+
+def ask(http: httpx.Client, key: str, **params: Any) -> httpx.Response:
+    """Ask what a key may call."""
+    return http.get(
+        "/spendgate/allowed",
+        params=params or {"endpoint": ASKED},
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+    )
+
+
+def allowed(http: httpx.Client, key: VaultKey) -> list[str]:
+    """What a key may call of `ASKED`."""
+    answer = ask(http, key.text)
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["allowed"])
+
+
+def test_it_says_what_the_policy_allows_and_counts_nothing(stack: Stack, http: httpx.Client) -> None:
+    """Whatever the caps; no event, no hold."""
+    key = stack.key("POST /v1/charges", "GET /v1/*", caps=[])
+    before = len(stack.events(key))
+    assert allowed(http, key) == [ASKED[0], ASKED[2]]
+    assert allowed(http, stack.key()) == ASKED
+    assert len(stack.events(key)) == before
+
+
+def test_a_revoked_key_may_call_nothing(stack: Stack, http: httpx.Client) -> None:
+    """And is told so."""
+    key = stack.key()
+    stack.revoke(key)
+    answer = ask(http, key.text)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "vault_key_invalid")
+
+
+@pytest.mark.parametrize("key", ["", STRIPE_KEY, "vk_aaaaaaaaaaaa_short", "vk_aaaaaaaaaaaa_" + "a" * 32])
+def test_only_who_holds_a_vault_key_is_answered(http: httpx.Client, key: str) -> None:
+    """No key, a raw one, a malformed one, an unknown one."""
+    answer = ask(http, key)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "vault_key_invalid")
+    assert STRIPE_KEY not in answer.text
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"other": "POST /v1/charges"}, {"endpoint": ["GET /v1/charges"] * 65}, {"endpoint": "charges"}],
+)
+def test_a_question_that_is_none_is_refused(stack: Stack, http: httpx.Client, params: dict[str, Any]) -> None:
+    """Nothing named, too many, no endpoint."""
+    assert ask(http, stack.key().text, **params).status_code == 400
+
+
+def test_only_get_is_answered(stack: Stack, http: httpx.Client) -> None:
+    """It changes nothing."""
+    assert http.post("/spendgate/allowed").status_code == 404
