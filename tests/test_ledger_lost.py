@@ -56,6 +56,14 @@ class Installation:
         """Another policy server takes the place of the one there was, and knows only what it is told."""
         self.server.stop()
         self.server = self._server("policy-server-again").start()
+        ready = self.stack.origin(root=True) + "/readyz"
+
+        def is_reached() -> bool:
+            # The sidecar tries again only now and then to reach a policy server that was away.
+            said = httpx.get(ready, timeout=30).text
+            return "UNAVAILABLE: connections" not in said and "failed to connect" not in said.lower()
+
+        wait_for(is_reached, "the sidecar reaches it")
 
     @property
     def client(self) -> redis_client.Redis:

@@ -25,7 +25,7 @@ from redis.exceptions import (
     SlotNotCoveredError,
 )
 
-from policy_server.store.connection import STORE_TIMEOUT_S
+from policy_server.store.connection import STORE_TIMEOUT_S, store_unavailable
 
 Command = tuple[Any, ...]
 
@@ -57,6 +57,15 @@ async def exchange(
                 await client.connection_pool.release(connection)
     except (RedisError, OSError) as error:
         return [error] * len(commands)
+
+
+async def ask(client: redis.asyncio.Redis | RedisCluster, commands: Sequence[Command]) -> list[Any]:
+    """Return the replies to commands that each have one key; raises `StoreUnavailable`."""
+    replies = await exchange(client, commands)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise store_unavailable(reply)
+    return replies
 
 
 async def _over(connection: AbstractConnection, commands: Sequence[Command], replicas: int) -> list[Any]:
@@ -93,8 +102,7 @@ async def _with_cluster(client: RedisCluster, commands: Sequence[Command], repli
         await _know_nodes(client)
         by_node: dict[ClusterNode, list[int]] = defaultdict(list)
         for index in waiting:
-            # EVALSHA sha count key …: all keys of a command have the slot of the first.
-            slot = client.keyslot(commands[index][3])
+            slot = client.keyslot(_first_key(commands[index]))
             by_node[client.nodes_manager.get_node_from_slot(slot)].append(index)
         parts = await asyncio.gather(
             *(
@@ -109,6 +117,11 @@ async def _with_cluster(client: RedisCluster, commands: Sequence[Command], repli
         if not waiting:
             break
     return replies
+
+
+def _first_key(command: Command) -> str:
+    """Return a key of a command, which all have one slot: EVALSHA sha count key …, else NAME key …."""
+    return str(command[3] if command[0] == "EVALSHA" else command[1])
 
 
 async def _with_node(node: ClusterNode, commands: Sequence[Command], replicas: int) -> list[Any]:

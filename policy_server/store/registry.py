@@ -14,7 +14,9 @@ from policy_server.core.errors import LedgerLost, NameTaken, VersionConflict
 from policy_server.core.policy import Policy, cap_from_dict
 from policy_server.core.ports import AccountRecord, KeyRecord
 from policy_server.store.connection import store_unavailable, time_ms
+from policy_server.store.exchange import ask
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
+from policy_server.store.marks import mark_commands
 from policy_server.store.scripts import Run, Scripts
 
 
@@ -63,15 +65,11 @@ class RedisRegistry:
         """Return hashes of an account's ledger; raises `LedgerLost` when it is not the one known."""
         names = AccountKeys(account)
         expected = await self._continuity.expected(account)
-        async with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hget(names.record, "epoch")
-            pipeline.get(names.sequence)
-            for key in keys:
-                pipeline.hgetall(key)
-            epoch, sequence, *found = await self._ask(pipeline.execute())
+        commands = [*mark_commands(names), *(("HGETALL", key) for key in keys)]
+        epoch, sequence, *found = await ask(self._client, commands)
         if expected and not continues(expected, Mark(epoch or "", int(sequence or 0))):
             raise LedgerLost(account)
-        return list(found)
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found]
 
     async def accounts(self) -> list[str]:
         """Return the accounts that have had keys."""

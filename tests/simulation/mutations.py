@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from policy_server.core import authorizer
-from policy_server.store import ledger, registry
+from policy_server.store import scripts
 from policy_server.store.scripts import Script, script
 from sidecar.outbox import Outbox
 from sidecar.upstream import NoAnswer, NotSent
@@ -41,7 +41,7 @@ def _lua(name: str, *changes: tuple[str, str]) -> Mutation:
         def chosen(asked: str) -> Script:
             return other if asked == name else script(asked)
 
-        with mock.patch.object(ledger, "script", chosen), mock.patch.object(registry, "script", chosen):
+        with mock.patch.object(scripts, "script", chosen):
             yield
 
     return mutated
