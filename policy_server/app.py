@@ -24,6 +24,7 @@ from policy_server.core.authorizer import Authorizer
 from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import ArchiveUnavailable, SpendgateError
+from policy_server.core.explainer import Explainer
 from policy_server.core.restoration import Restoration
 from policy_server.core.settler import Settler
 from policy_server.core.strangers import Strangers
@@ -118,6 +119,7 @@ class PolicyServer:
             strangers=strangers,
             hold_ttl_ms=settings.hold_ttl_s * 1000,
         )
+        self._explainer = Explainer(ledger, registry, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000)
         self._policy = PolicyServicer(authorizer, self._settler)
         self._administration = Administration(registry, ledger, now_ms)
         self._restoration = Restoration(self._archive, RedisRestorer(self._redis), self._continuity, linked)
@@ -200,7 +202,7 @@ class PolicyServer:
         )
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._policy, server)
         vault_key_service_pb2_grpc.add_VaultKeyServiceServicer_to_server(
-            VaultKeyServicer(self._administration), server
+            VaultKeyServicer(self._administration, self._explainer), server
         )
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
             AccountServicer(self._administration), server

@@ -119,9 +119,9 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
             {},
         ),
         "VAULT_KEY_NOT_FOUND": (
-            lambda: admin(admin.keys.GetVaultKey, keys.GetVaultKeyRequest(vault_key_id="x")),
+            lambda: admin(admin.keys.GetVaultKey, keys.GetVaultKeyRequest(vault_key_id="a" * 12)),
             code.NOT_FOUND,
-            {"vaultKeyId": "x"},
+            {"vaultKeyId": "a" * 12},
         ),
         "NAME_TAKEN": (lambda: make_key(admin, day_cap(1)), code.ALREADY_EXISTS, {"name": "agent"}),
         "VERSION_CONFLICT": (
@@ -151,6 +151,13 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
             lambda: admin(admin.ledgers.RebuildLedger, ledgers.RebuildLedgerRequest()),
             code.FAILED_PRECONDITION,
             {"account": "default"},
+        ),
+        "RUN_NOT_FROZEN": (
+            lambda: admin(
+                admin.accounts.UnfreezeRun, accounts.UnfreezeRunRequest(vault_key_id=key_id, run_id="run")
+            ),
+            code.NOT_FOUND,
+            {"vaultKeyId": key_id, "runId": "run"},
         ),
         "VAULT_KEY_REVOKED": (
             lambda: admin(

@@ -13,6 +13,7 @@ from policy_server.core.authorizer import Authorizer
 from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
+from policy_server.core.explainer import Explainer
 from policy_server.core.policy import Cap, Policy
 from policy_server.core.ports import Archive, ArchivedEvent, ArchiveHead
 from policy_server.core.settler import Settler
@@ -88,6 +89,7 @@ class Server:
             strangers=self.strangers,
             hold_ttl_ms=HOLD_TTL_MS,
         )
+        self.explainer = Explainer(self.ledger, self.registry, clock, hold_ttl_ms=HOLD_TTL_MS)
         self.settler = Settler(self.ledger, self.registry, self.directory, self.strangers)
         self.administration = Administration(self.registry, self.ledger, clock)
 

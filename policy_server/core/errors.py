@@ -14,6 +14,7 @@
     ├── NameTaken             a working vault key has this name
     ├── VersionConflict       the policy is not the version the caller expected
     ├── BudgetNotFound        the account has no such budget
+    ├── RunNotFrozen          the run is not frozen for this vault key
     ├── HoldNotFound          no hold has this authorization id
     └── HoldClosed            the hold was closed with another outcome
 
@@ -139,6 +140,17 @@ class BudgetNotFound(SpendgateError):
         super().__init__(f"the account has no budget named {name!r}", name=name)
 
 
+class RunNotFrozen(SpendgateError):
+    """The run is not frozen for this vault key."""
+
+    def __init__(self, vault_key_id: str, run_id: str) -> None:
+        super().__init__(
+            f"the run {run_id!r} is not frozen for the vault key {vault_key_id}",
+            vaultKeyId=vault_key_id,
+            runId=run_id,
+        )
+
+
 class HoldNotFound(SpendgateError):
     """No hold has this authorization id."""
 
@@ -149,7 +161,7 @@ class HoldNotFound(SpendgateError):
 
 
 class HoldClosed(SpendgateError):
-    """The hold was closed with another outcome, or a later attempt took its place."""
+    """The hold was closed with another outcome, or a later attempt or repeat took its place."""
 
     def __init__(self, authorization_id: str, state: str) -> None:
         super().__init__(

@@ -35,6 +35,7 @@ _CODES: dict[type[errors.SpendgateError], tuple[int, ErrorReason]] = {
     errors.NameTaken: (code_pb2.ALREADY_EXISTS, ErrorReason.ERROR_REASON_NAME_TAKEN),
     errors.VersionConflict: (code_pb2.ABORTED, ErrorReason.ERROR_REASON_VERSION_CONFLICT),
     errors.BudgetNotFound: (code_pb2.NOT_FOUND, ErrorReason.ERROR_REASON_BUDGET_NOT_FOUND),
+    errors.RunNotFrozen: (code_pb2.NOT_FOUND, ErrorReason.ERROR_REASON_RUN_NOT_FROZEN),
     errors.HoldNotFound: (code_pb2.NOT_FOUND, ErrorReason.ERROR_REASON_HOLD_NOT_FOUND),
     errors.HoldClosed: (code_pb2.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_HOLD_CLOSED),
 }

@@ -3,7 +3,7 @@
 Every event carries the new values of all fields that its script changed, as
 ``images``: by key, without the account's prefix, a field's value, or false when
 the field is gone. Two fields are special: '' is the time in ms when the key
-goes, and '!' says that what the key held before is gone.
+goes, 0 for never, and '!' says that what the key held before is gone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from policy_server.store.keys import UNKNOWN_FROM
+
 _GOES_AT = ""
 _BEGINS_ANEW = "!"
 
 HOLD = "hold:"
 KEY_IDS = "keys"
+SORTED_SETS = (KEY_IDS, "frozen-runs")
 
 
 @dataclass(slots=True)
@@ -44,8 +47,8 @@ class Ledger:
         now_ms = int(event["time"])
         for name, changes in json.loads(images).items():
             self._change(name, changes, now_ms)
-            if name.startswith(HOLD):
-                # A hold has the call that its events are about; they say it once.
+            if name.startswith(HOLD) and "held_at" in changes:
+                # The event is about the call that was held for; it says it once.
                 self.keys[name].fields["call"] = event["call"]
 
     def _change(self, name: str, changes: dict[str, str | bool], now_ms: int) -> None:
@@ -75,10 +78,12 @@ class Ledger:
         return list(self.keys[KEY_IDS].fields) if KEY_IDS in self.keys else []
 
     @property
-    def deadlines(self) -> dict[str, str]:
-        """Open holds by authorization id, with the time in ms by which they must be closed."""
-        return {
-            name.removeprefix(HOLD): image.fields["deadline"]
-            for name, image in self.keys.items()
-            if name.startswith(HOLD) and image.fields["state"] == "held"
-        }
+    def deadlines(self) -> dict[str, int]:
+        """Holds without an outcome by authorization id, with their scores."""
+        found = {}
+        for name, image in self.keys.items():
+            if name.startswith(HOLD) and image.fields["state"] == "held":
+                found[name.removeprefix(HOLD)] = int(image.fields["deadline"])
+            elif name.startswith(HOLD) and image.fields["state"] == "unknown":
+                found[name.removeprefix(HOLD)] = UNKNOWN_FROM + int(image.fields["held_at"])
+        return found

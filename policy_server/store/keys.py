@@ -10,6 +10,9 @@ import hashlib
 
 PREFIX = "spendgate:"
 
+UNKNOWN_FROM = 2**52
+"""Above every time in ms: where the unknown holds begin among the deadlines."""
+
 ACCOUNTS = f"{PREFIX}accounts"
 """Set: the accounts that have had keys."""
 
@@ -74,8 +77,21 @@ class AccountKeys:
 
     @property
     def deadlines(self) -> str:
-        """Sorted set: authorization ids of open holds by deadline in ms."""
+        """Sorted set: authorization ids of holds without an outcome.
+
+        Those in time by their deadline in ms; behind them the unknown ones by
+        `UNKNOWN_FROM` and when they were taken, in ms.
+        """
         return f"{self._root}deadlines"
+
+    @property
+    def frozen_runs(self) -> str:
+        """Sorted set: ``<key id>:<run>`` by the time in ms at which the run was frozen for the key."""
+        return f"{self._root}frozen-runs"
+
+    def refusals(self, key_id: str, run_id: str) -> str:
+        """Hash: how often each call was refused in a run; with a frozen run, why it is."""
+        return f"{self._root}refusals:{key_id}:{run_id}"
 
     @property
     def key_ids(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,20 +15,28 @@ from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, St
 from policy_server.core.types import (
     Amount,
     DenyReason,
+    FrozenRun,
     HoldState,
     LocalRefusal,
     Observation,
     Replay,
     Settlement,
     SettleResult,
+    UnresolvedCursor,
+    UnresolvedHold,
+    UnresolvedPage,
 )
 from policy_server.core.window import Window
 from policy_server.store.connection import store_unavailable
-from policy_server.store.keys import AccountKeys
+from policy_server.store.keys import UNKNOWN_FROM, AccountKeys
 from policy_server.store.scripts import Run, Scripts
 
 REPLAY_WINDOW_MS = 23 * 3_600_000
 """How long the vendor surely remembers an idempotency key; Stripe keeps them 24 h."""
+
+
+REFUSALS_KEPT = 256
+"""How many different refused calls of a run are counted apart; further ones count together."""
 
 
 class RedisLedger:
@@ -99,6 +108,83 @@ class RedisLedger:
         *_, marked = await self._scripts.run_one("expire", run)
         return int(marked)
 
+    async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
+        """Return frozen runs of the account, the latest first."""
+        names = AccountKeys(account)
+        try:
+            # redis-py types its replies for bytes and text at once; here all is text.
+            found: Any = await self._client.zrevrange(
+                names.frozen_runs, offset, offset + limit - 1, withscores=True
+            )
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for run, _ in found:
+                    pipeline.hmget(names.refusals(*_run_parts(run)), ["frozen_for", "frozen_at_endpoint"])
+                whys = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise store_unavailable(error) from None
+        return [
+            FrozenRun(*_run_parts(run), int(frozen_at), reason, endpoint or "")
+            for (run, frozen_at), (reason, endpoint) in zip(found, whys, strict=True)
+            if reason is not None  # else it is forgotten, and no longer frozen
+        ]
+
+    async def unfreeze_run(self, account: str, vault_key_id: str, run_id: str) -> bool:
+        """Let a frozen run go on, and record it; tell whether it was frozen."""
+        names = AccountKeys(account)
+        facts = {
+            "vault_key_id": vault_key_id,
+            "run_id": run_id,
+            "detail": f"let the frozen run {run_id} go on",
+        }
+        run = Run(
+            account,
+            [names.frozen_runs, names.refusals(vault_key_id, run_id)],
+            [_run(vault_key_id, run_id), _facts(facts)],
+        )
+        status, *_ = await self._scripts.run_one("unfreeze", run)
+        return status == "done"
+
+    async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
+        """Return unknown holds of the cursor's account, the oldest first."""
+        names = AccountKeys(after.account)
+        try:
+            ids, more = await self._unresolved_ids(names, after, limit)
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                for _, authorization_id in ids:
+                    pipeline.hgetall(names.hold(authorization_id))
+                (seconds, micros), *holds = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise store_unavailable(error) from None
+        return UnresolvedPage(
+            tuple(
+                _unresolved(after.account, authorization_id, fields)
+                for (_, authorization_id), fields in zip(ids, holds, strict=True)
+                # It may have been closed since its id was read.
+                if fields.get("state") == "unknown"
+            ),
+            self._scripts.now_ms() or seconds * 1000 + micros // 1000,
+            UnresolvedCursor(after.account, *ids[-1]) if more else None,
+        )
+
+    async def _unresolved_ids(
+        self, names: AccountKeys, after: UnresolvedCursor, limit: int
+    ) -> tuple[list[tuple[int, str]], bool]:
+        """Return scores and ids behind the cursor, and whether there are more."""
+        found: list[tuple[int, str]] = []
+        lowest, offset = max(after.score, UNKNOWN_FROM), 0
+        while len(found) <= limit:
+            # Ids of equal scores are in their own order, so those before the cursor come first.
+            chunk: Any = await self._client.zrangebyscore(
+                names.deadlines, lowest, "+inf", start=offset, num=limit + 1, withscores=True
+            )
+            offset += len(chunk)
+            entries = [(int(score), authorization_id) for authorization_id, score in chunk]
+            found += [entry for entry in entries if entry > (after.score, after.authorization_id)]
+            if len(chunk) <= limit:
+                break
+        return found[:limit], len(found) > limit
+
     def _question(self, question: Question) -> Run:
         names = AccountKeys(question.account)
         call, effect, refusal = question.call, question.effect, question.refusal
@@ -133,12 +219,23 @@ class RedisLedger:
             asked["shadow_rule"] = question.shadow_refusal.rule
         if question.call_refusal:
             asked["call_rule"] = question.call_refusal.rule
+            asked["call_sealed"] = question.call_refusal.sealed
+        loop = question.loop
+        if loop:
+            asked |= {
+                "repeated_refusals_max": loop.refusals_max,
+                "refusals_kept": REFUSALS_KEPT,
+                "same_call": loop.same_call,
+                "endpoint": call.endpoint,
+                "run": _run(question.vault_key_id, call.run_id),
+            }
         keys = [
             names.key(question.vault_key_id or "none"),
             names.hold(authorization_id or "none"),
             names.exposure(question.vault_key_id, call.object_id),
             names.deadlines,
             *(_counter(names, counted, question.vault_key_id, call.run_id) for counted in question.caps),
+            *((names.refusals(question.vault_key_id, call.run_id), names.frozen_runs) if loop else ()),
         ]
         return Run(question.account, keys, [to_json(asked), _call_facts(question, authorization_id)])
 
@@ -157,6 +254,10 @@ class RedisLedger:
             "http_status": str(settlement.http_status or ""),
             "latency_ms": str(settlement.latency_ms or ""),
         }
+        if settlement.evidence:
+            said["evidence"] = settlement.evidence
+        if settlement.unless_sent_after_ms is not None:
+            said["unless_sent_after"] = settlement.unless_sent_after_ms
         if settlement.amount:
             said["amount"] = str(settlement.amount.minor_units)
             said["currency"] = settlement.amount.currency
@@ -187,6 +288,15 @@ def _refusal_facts(refusal: LocalRefusal) -> dict[str, str]:
     }
 
 
+def _run(vault_key_id: str, run_id: str) -> str:
+    return f"{vault_key_id}:{run_id}"
+
+
+def _run_parts(run: str) -> tuple[str, str]:
+    vault_key_id, _, run_id = run.partition(":")
+    return vault_key_id, run_id
+
+
 def _leaned_on(question: Question) -> dict[str, Any]:
     """Return the other objects whose counts the call may take over or give back, each once."""
     call, restored = question.call, question.restored_object_id
@@ -199,17 +309,21 @@ def _cap(counted: CountedCap) -> dict[str, Any]:
     owned = counted.owned
     return {
         "currency": owned.cap.currency,
-        "lasting": owned.cap.window is Window.TOTAL,
+        # A derived key is soon forgotten, and with it what its total has counted.
+        "lasting": owned.cap.window is Window.TOTAL and not owned.derived_key_id,
+        "sealed": bool(owned.derived_key_id),
         "limit": str(owned.cap.limit),
         "start_ms": counted.span.start_ms,
         "end_ms": counted.span.end_ms,
-        "rule": f"{owned.budget}: {owned.id}" if owned.budget else owned.id,
+        "rule": owned.rule,
     }
 
 
 def _counter(names: AccountKeys, counted: CountedCap, vault_key_id: str, run_id: str) -> str:
     owned = counted.owned
     owner = f"budget:{owned.budget}" if owned.budget else vault_key_id
+    if owned.derived_key_id:
+        owner = f"{vault_key_id}:{owned.derived_key_id}"
     span = f"run:{run_id}" if owned.cap.window is Window.RUN else str(counted.span.start_ms)
     return names.counter(owner, owned.id, span)
 
@@ -219,6 +333,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
     return _facts(
         {
             "vault_key_id": question.vault_key_id,
+            "derived_key_id": question.derived_key_id,
             "run_id": call.run_id,
             "step": call.step,
             "endpoint": call.endpoint,
@@ -228,6 +343,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
             "unpriced": "1" if call.unpriced else "",
             "idempotency_key": question.effect.name if question.effect else "",
             "authorization_id": authorization_id,
+            "sender": call.sender,
             "policy_version": str(question.key_version or ""),
         }
     )
@@ -244,8 +360,8 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
     if status == "out_of_span":
         return OutOfSpan(int(said[0]))
     allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = said[:9]
-    asked, currency = said[9:11]
-    numbers = [int(number) for number in said[11:]]
+    asked, currency, needed = said[9:12]
+    numbers = [int(number) for number in said[12:]]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -257,7 +373,30 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         expires_at_ms=int(deadline),
         shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
         asked=Amount(int(asked), currency) if asked else None,
+        needed=int(needed) if needed else None,
         counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
+    )
+
+
+def _unresolved(account: str, authorization_id: str, fields: dict[str, str]) -> UnresolvedHold:
+    call: dict[str, str] = json.loads(fields["call"])
+    currency = fields["currency"]
+    return UnresolvedHold(
+        authorization_id=authorization_id,
+        attempt=int(fields["attempt"]),
+        account=account,
+        vault_key_id=call["vault_key_id"],
+        run_id=call.get("run_id", ""),
+        step=call.get("step", ""),
+        endpoint=call["endpoint"],
+        vendor_account=call.get("vendor_account", ""),
+        asked=Amount(int(call["amount"]), call["currency"]) if "amount" in call else None,
+        held=Amount(int(fields["amount"]), currency) if currency else None,
+        effect_name=call["idempotency_key"],
+        object_id=fields["object_id"],
+        sender=call.get("sender", ""),
+        held_at_ms=int(fields["held_at"]),
+        last_send_ms=max(int(fields["deadline"]), int(fields.get("sent_at", 0))),
     )
 
 
@@ -265,6 +404,8 @@ def _settled(settlement: Settlement, reply: list[str]) -> SettleResult | Spendga
     status, _, state, overrun = reply
     if status == "not_found":
         return HoldNotFound(settlement.authorization_id)
+    if status == "sent_again":
+        return HoldClosed(settlement.authorization_id, f"{state}, and its call was allowed again since")
     if status == "closed":
         return HoldClosed(settlement.authorization_id, state)
     return SettleResult(HoldState(state), overrun=bool(overrun))

@@ -85,6 +85,7 @@ class RedisRegistry:
             "secret_hash": record.secret_hash,
             "policy": record.policy.to_json(),
             "created_at": str(record.created_at_ms),
+            "root_public_key": record.root_public_key,
         }
         detail = f"created the vault key {record.name} with {_summary(record.policy)}"
         version = await self._change_key(record, 0, changed, detail, working=True)
@@ -109,6 +110,18 @@ class RedisRegistry:
             working=False,
         )
         return replace(record, version=version, revoked_at_ms=revoked_at_ms)
+
+    async def revoke_derived_key(self, record: KeyRecord, derived_key_id: str) -> KeyRecord:
+        """End one derived key of ``record``; `VersionConflict` when it has moved on."""
+        revoked = (*record.revoked_derived, derived_key_id)
+        version = await self._change_key(
+            record,
+            record.version,
+            {"revoked_derived": json.dumps(revoked)},
+            f"revoked the key {derived_key_id} that was derived from {record.name}",
+            working=True,
+        )
+        return replace(record, version=version, revoked_derived=revoked)
 
     async def update_account(self, old: AccountRecord, new: AccountRecord, detail: str) -> AccountRecord:
         """Replace ``old`` by ``new``; `VersionConflict` when it has moved on."""
@@ -184,6 +197,8 @@ def _key_record(key_id: str, account: str, fields: Mapping[str, str]) -> KeyReco
         policy=Policy.from_json(fields["policy"]),
         created_at_ms=int(fields["created_at"]),
         revoked_at_ms=int(revoked_at) if revoked_at else None,
+        root_public_key=fields.get("root_public_key", ""),
+        revoked_derived=tuple(json.loads(fields.get("revoked_derived", "[]"))),
     )
 
 

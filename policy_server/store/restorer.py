@@ -21,7 +21,7 @@ from policy_server.core.errors import SpendgateError, StoreUnavailable
 from policy_server.core.ports import ArchivedEvent, ArchiveHead
 from policy_server.core.restoration import Restored
 from policy_server.store.connection import store_unavailable, time_ms
-from policy_server.store.images import HOLD, KEY_IDS, Image, Ledger
+from policy_server.store.images import HOLD, SORTED_SETS, Image, Ledger
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
 from policy_server.store.scripts import Run, command, run_all, script
 
@@ -138,11 +138,11 @@ class RedisRestorer:
         for chunk in _chunks(list(ledger.keys.items())):
             async with self._client.pipeline(transaction=False) as pipeline:
                 for name, image in chunk:
-                    _put(pipeline, names.named(name), image, sorted_set=name == KEY_IDS)
+                    _put(pipeline, names.named(name), image, sorted_set=name in SORTED_SETS)
                 await self._ask(pipeline.execute())
         async with self._client.pipeline(transaction=False) as pipeline:
             for overdue in _chunks(list(ledger.deadlines.items())):
-                pipeline.zadd(names.deadlines, {name: int(deadline) for name, deadline in overdue})
+                pipeline.zadd(names.deadlines, dict(overdue))
             pipeline.set(names.sequence, ledger.sequence)
             if head.sequence:
                 pipeline.hset(names.archived, mapping={"sequence": head.sequence, "hash": head.hash.hex()})

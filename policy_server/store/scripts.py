@@ -73,6 +73,10 @@ class Scripts:
         self._replicas = replicas
         self._clock = clock
 
+    def now_ms(self) -> int:
+        """Return a test's time; 0 means the store's own."""
+        return self._clock() if self._clock else 0
+
     async def run(
         self, name: str, runs: Sequence[Run], *, bounded: bool = False
     ) -> list[Reply | SpendgateError]:
@@ -84,7 +88,7 @@ class Scripts:
         """
         marks = await self._marks(runs)
         which = script(name)
-        now, room = str(self._clock() if self._clock else 0), str(self._backlog_max if bounded else 0)
+        now, room = str(self.now_ms()), str(self._backlog_max if bounded else 0)
         commands = [
             command(which, run, mark, now=now, room=room)
             for run, mark in zip(runs, marks, strict=True)

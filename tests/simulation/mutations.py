@@ -18,6 +18,7 @@ from policy_server.core import authorizer
 from policy_server.store import scripts
 from policy_server.store.scripts import Script, script
 from sidecar.outbox import Outbox
+from sidecar.stripe import evidence
 from sidecar.upstream import NoAnswer, NotSent
 from tests.simulation import stripe_link
 
@@ -133,6 +134,9 @@ MUTATIONS: dict[str, Mutation] = {
     "repeats at Stripe what Stripe has forgotten": _lua("authorize", ("< q.replay_ms", "< 40 * q.replay_ms")),
     "gives a hold back twice": _lua(
         "settle", ("add(counters, 'held', -held)", "add(counters, 'held', -2 * held)")
+    ),
+    "looks at the wrong time for what is not there": lambda: mock.patch.object(
+        evidence, "_CLOCKS_APART_MAX_S", 300
     ),
     "drops an outcome that it can't deliver": _outbox_forgets,
 }

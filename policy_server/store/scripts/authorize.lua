@@ -1,13 +1,15 @@
 -- Decides on one call: the records are the ones that were judged by, the effect
 -- is new, every cap has room; then holds in all caps or in none, and records it.
 --
--- KEYS  5 key record, 6 hold, 7 exposure, 8 deadlines, 9... one counter a cap
+-- KEYS  5 key record, 6 hold, 7 exposure, 8 deadlines, 9... one counter a cap; where
+--       the policy bounds repeated refusals in a run, then the run's refusals and the
+--       frozen runs
 -- ARGV  5 the question as JSON, 6 the facts of the call as JSON, for the record
 --
 -- Answers
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
 --            deadline, shadow reason, amount and currency that the first call asked
---            for, settled and held of each cap
+--            for, what caps on money must have room for, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
 local q, call = cjson.decode(ARGV[5]), ARGV[6]
@@ -47,10 +49,44 @@ end
 
 local attempt = tonumber(h.attempt or 0)
 
+-- Where the policy bounds repeated refusals, and the call names a run.
+local refusals, frozen_runs = KEYS[9 + #q.caps], KEYS[10 + #q.caps]
+
+-- Counts one more refusal of the same call in the run. One too many freezes the run.
+local function count_refusal(reason)
+  local same = reason .. ' ' .. q.same_call
+  if redis.call('HLEN', refusals) >= q.refusals_kept and redis.call('HEXISTS', refusals, same) == 0 then
+    same = 'others'
+  end
+  local times = increase(refusals, same, '1')
+  keep_until(refusals, now + q.retention_ms)
+  if times < q.repeated_refusals_max then
+    return ''
+  end
+  set(refusals, 'frozen_for', reason, 'frozen_at_endpoint', q.endpoint)
+  for _, run in ipairs(redis.call('ZRANGEBYSCORE', frozen_runs, '-inf', text(now - q.retention_ms))) do
+    redis.call('ZREM', frozen_runs, run)
+    image(frozen_runs)[run] = false
+  end
+  redis.call('ZADD', frozen_runs, text(now), q.run)
+  image(frozen_runs)[q.run] = text(now)
+  return 'froze the run: this call was refused ' .. text(times) .. ' times in it'
+end
+
+-- Why the run is frozen, if it is.
+local function frozen_for()
+  local since = frozen_runs and redis.call('ZSCORE', frozen_runs, q.run)
+  if since and tonumber(since) > now - q.retention_ms then
+    return redis.call('HGET', refusals, 'frozen_for') or ''
+  end
+end
+
+local needed -- what caps on money must have room for, once that is known
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
     'decided', text(number), allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
     replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
+    needed and text(needed) or '',
   }
   if duplicate then
     local first = cjson.decode(h.call)
@@ -65,13 +101,22 @@ end
 
 local function decided(allowed, reason, rule, duplicate, replay, object, deadline)
   if not q.validate_only then
+    local refused = reason or q.shadow_reason
+    local detail = refusals and refused and refused ~= 'run_frozen' and count_refusal(refused) or ''
     record('decision', call, {
       'decision', allowed and 'allow' or 'deny', 'reason', reason or q.shadow_reason or '',
       'rule', rule or q.shadow_rule or '', 'duplicate', duplicate and '1' or '',
-      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '',
+      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '', 'detail', detail,
     })
   end
   return answer(allowed, reason, rule, duplicate, replay, object, deadline)
+end
+
+local frozen = frozen_for()
+if frozen and q.shadow then
+  q.shadow_reason, q.shadow_rule = 'run_frozen', frozen
+elseif frozen then
+  return decided(false, 'run_frozen', frozen)
 end
 
 if q.reason then
@@ -90,6 +135,9 @@ if h.state and h.state ~= 'released' then
   if h.state == 'held' then
     return decided(true, nil, nil, true, 'join', h.object_id, h.deadline)
   elseif young then
+    if not q.validate_only then
+      set(hold, 'sent_at', text(now))
+    end
     return decided(true, nil, nil, true, 'forward', h.object_id)
   elseif h.state == 'settled' and h.object_id ~= '' then
     return decided(true, nil, nil, true, 'fetch', h.object_id)
@@ -110,7 +158,7 @@ local function refuse(reason, rule)
   return true
 end
 
-if q.call_rule and refuse('cap_exceeded', q.call_rule) then
+if q.call_rule and (q.call_sealed or refuse('cap_exceeded', q.call_rule)) then
   return decided(false, 'cap_exceeded', q.call_rule)
 end
 
@@ -151,10 +199,11 @@ if q.restored and q.restored ~= '' then
   amount = math.max(0, amount - lean_on(q.restored, q.currency == '' and math.huge or amount, true))
 end
 
+needed = amount
 for i, cap in ipairs(q.caps) do
   local need = cap.currency ~= '' and not q.unpriced_in and amount or 1
   if need > 0 and need > tonumber(cap.limit) - counts[i][1] - counts[i][2]
-    and refuse('cap_exceeded', cap.rule) then
+    and (cap.sealed or refuse('cap_exceeded', cap.rule)) then
     return decided(false, 'cap_exceeded', cap.rule)
   end
 end

@@ -28,7 +28,7 @@ end
 -- What the script has changed since its last event: by key, without the account's
 -- prefix, the new values of fields. The event carries it as `images`, so that
 -- the ledger can be made anew from its events. A field '' is the time when the key
--- goes; '!' says that what was there before is gone; false, that the field is.
+-- goes, 0 for never; '!' says that what was there before is gone; false, that the field is.
 local changed = {}
 local root_length = #sequence - #'sequence'
 
@@ -65,6 +65,11 @@ end
 local function keep_until(key, at)
   redis.call('PEXPIREAT', key, text(at))
   image(key)[''] = text(at)
+end
+
+local function keep_for_ever(key)
+  redis.call('PERSIST', key)
+  image(key)[''] = '0'
 end
 
 local function remove(key)
@@ -111,10 +116,19 @@ local function add(counters, field, amount)
   end
 end
 
+-- Unknown holds stand behind all that have a deadline, the oldest first, and stay
+-- there and in memory until somebody finds out what became of them.
+local UNKNOWN_FROM = 2^52
+
+local function await_evidence(hold, id, h, deadlines)
+  redis.call('ZADD', deadlines, text(UNKNOWN_FROM + h.held_at), id)
+  keep_for_ever(hold)
+end
+
 -- Marks a hold that nobody closed in time. It keeps counting.
 local function become_unknown(hold, id, h, deadlines)
   set(hold, 'state', 'unknown')
-  redis.call('ZREM', deadlines, id)
+  await_evidence(hold, id, h, deadlines)
   h.state = 'unknown'
   record('settlement', h.call, {
     'state', 'unknown', 'reason', 'deadline_passed', 'attempt', h.attempt, 'object_id', h.object_id,

@@ -5,7 +5,7 @@
 -- KEYS  5 hold, 6 deadlines
 -- ARGV  5 the settlement as JSON
 --
--- Answers state and overrun; status is done, not_found or closed.
+-- Answers state and overrun; status is done, not_found, closed or sent_again.
 local s = cjson.decode(ARGV[5])
 local hold, deadlines = KEYS[5], KEYS[6]
 local h = read(hold)
@@ -25,6 +25,10 @@ end
 local was_released = h.state == 'released'
 if h.state == 'settled' or (was_released and after ~= 'settled') then
   return {'closed', text(number), h.state, ''}
+end
+
+if s.unless_sent_after and tonumber(h.sent_at or 0) > s.unless_sent_after then
+  return {'sent_again', text(number), h.state, ''}
 end
 
 local object = s.object_id ~= '' and s.object_id or h.object_id
@@ -175,7 +179,7 @@ local function may_move(currency)
 end
 
 local overrun = false
-local settled_amount, reason = '', ''
+local settled_amount, reason = '', s.evidence and 'reconciled' or ''
 local unchanged = {}
 if after ~= 'unknown' and not was_released then
   if held > 0 then
@@ -183,7 +187,14 @@ if after ~= 'unknown' and not was_released then
   end
   unchanged = end_promises()
 end
-redis.call('ZREM', deadlines, s.authorization_id)
+if after == 'unknown' then
+  await_evidence(hold, s.authorization_id, h, deadlines)
+else
+  redis.call('ZREM', deadlines, s.authorization_id)
+  if h.state == 'unknown' then
+    keep_until(hold, now + s.retention_ms)
+  end
+end
 if counts then
   local total
   total, overrun = settle(unchanged)
@@ -209,5 +220,6 @@ record('settlement', h.call, {
   'state', after, 'reason', reason, 'settled_amount', settled_amount, 'settled_currency', h.currency,
   'overrun', overrun and '1' or '', 'attempt', h.attempt, 'object_id', object,
   'vendor_request_id', s.vendor_request_id, 'http_status', s.http_status, 'latency_ms', s.latency_ms,
+  'detail', s.evidence or '',
 })
 return {'done', text(number), after, overrun and '1' or ''}

@@ -7,6 +7,7 @@
 
 from spendgate.authorization import Authorization, Cap, HoldState, Outcome, Replay, Settlement
 from spendgate.client import AsyncSpendGate, Attempt, SpendGate
+from spendgate.derived_keys import DerivationFailed, DerivedCap, derive_key
 from spendgate.errors import (
     DuplicateEffect,
     EffectInFlight,
@@ -24,6 +25,8 @@ __all__ = [
     "Attempt",
     "Authorization",
     "Cap",
+    "DerivationFailed",
+    "DerivedCap",
     "DuplicateEffect",
     "EffectInFlight",
     "HoldState",
@@ -38,4 +41,5 @@ __all__ = [
     "SpendGateError",
     "VaultKey",
     "VendorUnavailable",
+    "derive_key",
 ]

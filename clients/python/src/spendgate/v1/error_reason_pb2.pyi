@@ -24,6 +24,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_LEDGER_PRESENT: _ClassVar[ErrorReason]
     ERROR_REASON_ARCHIVE_BROKEN: _ClassVar[ErrorReason]
     ERROR_REASON_NOTHING_LOST: _ClassVar[ErrorReason]
+    ERROR_REASON_RUN_NOT_FROZEN: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_FIELD_INVALID: ErrorReason
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason
@@ -42,3 +43,4 @@ ERROR_REASON_AUDIT_BACKLOG_FULL: ErrorReason
 ERROR_REASON_LEDGER_PRESENT: ErrorReason
 ERROR_REASON_ARCHIVE_BROKEN: ErrorReason
 ERROR_REASON_NOTHING_LOST: ErrorReason
+ERROR_REASON_RUN_NOT_FROZEN: ErrorReason
