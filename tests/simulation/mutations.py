@@ -98,7 +98,10 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "tests one cap only": _lua(
         "authorize",
-        ("and refuse('cap_exceeded', cap.rule) then", "and i == 1 and refuse('cap_exceeded', cap.rule) then"),
+        (
+            "and (cap.sealed or refuse('cap_exceeded', cap.rule)) then",
+            "and i == 1 and (cap.sealed or refuse('cap_exceeded', cap.rule)) then",
+        ),
     ),
     "counts only what is settled": _lua("authorize", ("- counts[i][1] - counts[i][2]", "- counts[i][1]")),
     "takes a time-out for not sent": _timeout_is_not_sent,
