@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from policy_server.core import judging
-from policy_server.store import ledger, registry
+from policy_server.store import scripts
 from policy_server.store.scripts import Script, script
 from sidecar.upstream import NoAnswer, NotSent
 from tests.simulation import stripe_link
@@ -40,7 +40,7 @@ def _lua(name: str, *changes: tuple[str, str]) -> Mutation:
         def chosen(asked: str) -> Script:
             return other if asked == name else script(asked)
 
-        with mock.patch.object(ledger, "script", chosen), mock.patch.object(registry, "script", chosen):
+        with mock.patch.object(scripts, "script", chosen):
             yield
 
     return mutated
@@ -75,7 +75,7 @@ def _new_key_on_each_try() -> Iterator[None]:
 MUTATIONS: dict[str, Mutation] = {
     "forgets to hold in one cap": _lua(
         "authorize",
-        ("local counter = KEYS[7 + i]\n  if", "local counter = KEYS[7 + i]\n  if i > 1 then break end\n  if"),
+        ("local counter = counters[i]\n  if", "local counter = counters[i]\n  if i > 1 then break end\n  if"),
     ),
     "tests one cap only": _lua(
         "authorize",
@@ -84,9 +84,7 @@ MUTATIONS: dict[str, Mutation] = {
     "counts only what is settled": _lua("authorize", ("- counts[i][1] - counts[i][2]", "- counts[i][1]")),
     "takes a time-out for not sent": _timeout_is_not_sent,
     "makes a new upstream key on each try": _new_key_on_each_try,
-    "skips the event of a decision": _lua(
-        "authorize", ("record(stream, sequence, now, 'decision', call, {", "local skipped = ({")
-    ),
+    "skips the event of a decision": _lua("authorize", ("record('decision', call, {", "local skipped = ({")),
     "takes a repeat for a first call": _lua(
         "authorize",
         ("return decided(true, nil, nil, true, 'join'", "return decided(true, nil, nil, false, 'join'"),
@@ -99,8 +97,8 @@ MUTATIONS: dict[str, Mutation] = {
     "releases what passed its deadline": _lua(
         "expire",
         (
-            "sequence, now)\n  else",
-            "sequence, now)\n    redis.call('HSET', hold, 'state', 'released')\n  else",
+            "h, deadlines)\n  else",
+            "h, deadlines)\n    redis.call('HSET', hold, 'state', 'released')\n  else",
         ),
     ),
     "keeps no deadline": _lua(
