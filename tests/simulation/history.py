@@ -58,8 +58,9 @@ READS_PER_S = 5.0
 STORE_TIMEOUT_S = 0.25
 AGENTS_MAX = 4
 _SIDECAR_TOKEN, _ADMIN_TOKEN = SecretStr("sidecar-token"), SecretStr("admin-token")
-_SKEW_MAX_MS = 20 * MINUTE
-"""Two clocks that differ by it still leave time between our 23 hours and Stripe's 24."""
+_SKEW_MAX_MS = 4 * MINUTE
+"""By how much the store's clock may be wrong. A step of more than the quiet time, while a call is on its way,
+would let the reconciler believe that the call never arrives: see docs/guarantees.md."""
 
 _EXPIRE_EVERY_S = 4.0
 _RECONCILE_EVERY_S = 10.0
