@@ -85,7 +85,7 @@ MUTATIONS: dict[str, Mutation] = {
     "takes a time-out for not sent": _timeout_is_not_sent,
     "makes a new upstream key on each try": _new_key_on_each_try,
     "skips the event of a decision": _lua(
-        "authorize", ("record(stream, sequence, now, 'decision', call, {", "local skipped = ({")
+        "authorize", ("record('decision', call, {", "local skipped = ({")
     ),
     "takes a repeat for a first call": _lua(
         "authorize",
