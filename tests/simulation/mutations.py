@@ -84,9 +84,7 @@ MUTATIONS: dict[str, Mutation] = {
     "counts only what is settled": _lua("authorize", ("- counts[i][1] - counts[i][2]", "- counts[i][1]")),
     "takes a time-out for not sent": _timeout_is_not_sent,
     "makes a new upstream key on each try": _new_key_on_each_try,
-    "skips the event of a decision": _lua(
-        "authorize", ("record('decision', call, {", "local skipped = ({")
-    ),
+    "skips the event of a decision": _lua("authorize", ("record('decision', call, {", "local skipped = ({")),
     "takes a repeat for a first call": _lua(
         "authorize",
         ("return decided(true, nil, nil, true, 'join'", "return decided(true, nil, nil, false, 'join'"),
