@@ -115,6 +115,21 @@ def policy_unavailable(why: str) -> Refused:
     )
 
 
+def ledger_lost(why: str) -> Refused:
+    """Return the refusal for a call while the counters are not the ones that were counted in."""
+    return Refused(503, "ledger_lost", f"No decision can be made, so the call was not sent: {why}.")
+
+
+def audit_backlog_full(why: str) -> Refused:
+    """Return the refusal for a call that could not be recorded for good."""
+    return Refused(
+        503,
+        "audit_backlog_full",
+        f"The call could not be recorded for good, so it was not sent: {why}. Try again later.",
+        retryable=True,
+    )
+
+
 def in_flight_elsewhere(name: str) -> Refused:
     """Return the refusal for a repeat while the first of the two equal calls is under way."""
     return Refused(

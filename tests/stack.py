@@ -286,29 +286,31 @@ def show(response: httpx.Response) -> None:
 
 @contextmanager
 def running_stack(
-    folder: Path, *, servers: int = 1, sidecars: int = 1, hold_ttl_s: str = "180", **settings: str
+    folder: Path,
+    *,
+    servers: int = 1,
+    sidecars: int = 1,
+    redis_at: str = "",
+    server_settings: Mapping[str, str] | None = None,
+    **settings: str,
 ) -> Iterator[Stack]:
     """Start everything; several policy servers share one Redis and one set of tokens.
 
-    ``settings`` are the sidecars'.
+    With ``redis_at``, the address of a Redis, none is started. ``settings`` are
+    the sidecars', by their names in lower case; ``server_settings`` have them in full.
     """
     with ExitStack() as started:
 
         def start(process: Process) -> Process:
             return started.enter_context(process)
 
-        redis = start(redis_process(folder))
+        redis_at = redis_at or redis_url(start(redis_process(folder)))
         simulator = start(simulator_process(folder))
         origin = simulator.found(r"listening on (\S+)")
         assert origin is not None
         policy = [
             start(
-                policy_server_process(
-                    folder,
-                    redis_url(redis),
-                    name=f"policy-server-{number}",
-                    env={"SPENDGATE_HOLD_TTL_S": hold_ttl_s},
-                )
+                policy_server_process(folder, redis_at, name=f"policy-server-{number}", env=server_settings)
             )
             for number in range(servers)
         ]

@@ -41,6 +41,7 @@ from spendgate.cli.up_settings import UpSettings
 from spendgate.v1 import (
     account_service_pb2,
     audit_service_pb2,
+    ledger_service_pb2,
     policy_pb2,
     policy_service_pb2,
     vault_key_service_pb2,
@@ -379,7 +380,10 @@ def test_every_error_reason_is_documented() -> None:
 
 def test_every_method_is_documented() -> None:
     """Each service with its methods."""
-    files = (policy_service_pb2, vault_key_service_pb2, account_service_pb2, audit_service_pb2)
+    files = (
+        *(policy_service_pb2, vault_key_service_pb2, account_service_pb2),
+        *(ledger_service_pb2, audit_service_pb2),
+    )
     expected = {
         service.name: [method.name for method in service.methods]
         for file in files
@@ -442,6 +446,7 @@ def test_what_redis_holds_is_documented() -> None:
         keys.ACCOUNTS,
         keys.account_of_key("<key id>"),
         *(names.record, names.sequence, names.audit, names.deadlines, names.key_ids, names.key_names),
+        *(names.rebuild, names.audit_aside("<rebuild>")),
         *(names.frozen_runs, names.refusals("<key id>", "<run>")),
         *(names.archived, keys.ARCHIVE_LEASE, keys.ARCHIVE_PROBLEM),
         names.key("<key id>"),

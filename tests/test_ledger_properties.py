@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
@@ -22,8 +22,9 @@ from hypothesis.stateful import (
 
 from policy_server.core.errors import HoldClosed
 from policy_server.core.policy import PolicyMode, RefundRule
-from policy_server.core.types import Amount, Outcome, SpendCall, Verdict
+from policy_server.core.types import Amount, AuditEvent, Outcome, SpendCall, Verdict
 from policy_server.core.window import Window
+from policy_server.store.images import SORTED_SETS, Ledger
 from tests.ledger_model import Asked, Counter, Decision, Effect, LedgerModel, Report
 from tests.processes import Process, redis_url
 from tests.world import CHARGES, DAY, HOLD_TTL_MS, HOUR, MINUTE, World, calls, key_id, usd
@@ -278,6 +279,26 @@ class LedgerMachine(RuleBasedStateMachine):
             )
 
     @invariant()
+    def events_tell_the_whole_ledger(self) -> None:
+        """What was changed is in the events, so that from them alone comes what Redis has."""
+        assert told_by_events(self.run(self.world.events())) == self.run(self._kept())
+
+    async def _kept(self) -> dict[str, Any]:
+        """What of the ledger is in Redis."""
+        root = "spendgate:{default}:"
+        everything = await self.world.dump(expiry=True)
+        kept = {
+            name.removeprefix(root): (value, _seconds(goes_at_ms))
+            for name, (value, goes_at_ms) in everything.items()
+            if name.startswith(root)
+        }
+        del kept["audit"]
+        del kept["account"][0]["epoch"]
+        if not kept["account"][0]:
+            del kept["account"]
+        return kept
+
+    @invariant()
     def no_cap_is_exceeded(self) -> None:
         """Settled and held stay within the highest limit there was, but for what is flagged."""
         for (cap, span), (settled, held) in self._real_counts().items():
@@ -299,6 +320,35 @@ class LedgerMachine(RuleBasedStateMachine):
             if int(settled or 0) or int(held or 0):
                 found[cap, span] = (int(settled or 0), int(held or 0))
         return found
+
+
+def told_by_events(events: Sequence[AuditEvent]) -> dict[str, Any]:
+    """The ledger as its events tell it: the value of each key, and when it goes."""
+    ledger = Ledger()
+    for event in events:
+        ledger.apply(event.sequence, event.fields)
+    told: dict[str, Any] = {
+        name: (image.fields, _seconds(image.goes_at_ms))
+        for name, image in ledger.keys.items()
+        if image.fields
+    }
+    for name in SORTED_SETS:
+        if name in told:
+            told[name] = (_sorted(told[name][0]), 0)
+    told["sequence"] = (str(ledger.sequence), 0)
+    if ledger.deadlines:
+        told["deadlines"] = (_sorted(ledger.deadlines), 0)
+    return told
+
+
+def _sorted(scores: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The members of a sorted set as Redis tells them."""
+    return sorted(((member, float(score)) for member, score in scores.items()), key=lambda one: one[::-1])
+
+
+def _seconds(time_ms: int) -> int:
+    """Near enough: Redis tells only how long a key still stays, while time goes on."""
+    return round(time_ms / 10_000)
 
 
 def _decision(verdict: Verdict) -> Decision:

@@ -45,7 +45,10 @@ class Answer:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Stack]:
     """A Spendgate whose sidecar looks for nothing by itself."""
-    with temporary_folder() as folder, running_stack(folder, hold_ttl_s=HOLD_TTL_S, **ON_DEMAND) as stack:
+    with (
+        temporary_folder() as folder,
+        running_stack(folder, server_settings={"SPENDGATE_HOLD_TTL_S": HOLD_TTL_S}, **ON_DEMAND) as stack,
+    ):
         yield stack
 
 
@@ -461,7 +464,9 @@ def test_the_sidecar_finds_out_by_itself_and_agents_do_not_wait(tmp_path: Any) -
     }
     with (
         temporary_folder() as folder,
-        running_stack(folder, sidecars=2, hold_ttl_s=HOLD_TTL_S, **settings) as stack,
+        running_stack(
+            folder, sidecars=2, server_settings={"SPENDGATE_HOLD_TTL_S": HOLD_TTL_S}, **settings
+        ) as stack,
     ):
         key = own_key(stack)
         lost(stack, key, amount="100", currency="usd", source="tok_visa")

@@ -176,8 +176,13 @@ class ThreadedArchive:
     """The archive for a program that must not wait for it: in threads of its own."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._reader = ArchiveReader(database)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="archive")
+
+    async def migrate(self) -> None:
+        """Bring the tables to this version; make a database that is not there."""
+        await self._run(self._database.migrate)
 
     async def heads(self) -> Mapping[str, ArchiveHead]:
         """Return the newest event of each account that has any."""

@@ -4,6 +4,10 @@
     ├── FieldInvalid          a field is missing or malformed
     ├── StoreUnavailable      the counter store did not answer in time or not well
     ├── ArchiveUnavailable    the audit archive did not answer in time or not well
+    ├── LedgerLost            the store has not the ledger that was counted in, or an older state
+    ├── LedgerPresent         the ledger of the account is not lost
+    ├── ArchiveBroken         the archive lacks or has changed what a rebuild needs
+    ├── AuditBacklogFull      too many audit events wait for the archive
     ├── NothingLost           the archive has all that was ever archived
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
@@ -42,6 +46,47 @@ class StoreUnavailable(SpendgateError):
 
 class ArchiveUnavailable(SpendgateError):
     """The audit archive did not answer in time or not well."""
+
+
+class LedgerLost(SpendgateError):
+    """The store has not the ledger that was counted in, or an older state of it."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(
+            f"the counters of account {account} were lost or set back; "
+            "an operator must restore them with 'spendgate ledger rebuild'",
+            account=account,
+        )
+
+
+class LedgerPresent(SpendgateError):
+    """The ledger of the account is not lost, so there is nothing to rebuild."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"the ledger of account {account} is not lost; it is not rebuilt", account=account)
+
+
+class ArchiveBroken(SpendgateError):
+    """The archive lacks or has changed what a rebuild needs."""
+
+    def __init__(self, account: str, sequence: int, what: str) -> None:
+        super().__init__(
+            f"event {sequence} of account {account} in the archive {what}; no ledger can be rebuilt from it. "
+            "Restore a backup of the archive",
+            account=account,
+            sequence=str(sequence),
+        )
+
+
+class AuditBacklogFull(SpendgateError):
+    """So many audit events wait for the archive that no more calls are let through."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(
+            f"too many audit events of account {account} wait for the archive "
+            "(SPENDGATE_AUDIT_BACKLOG_MAX); see why it does not take them",
+            account=account,
+        )
 
 
 class NothingLost(SpendgateError):

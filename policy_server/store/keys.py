@@ -31,14 +31,15 @@ def account_of_key(key_id: str) -> str:
 class AccountKeys:
     """The keys of one account."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_root", "account")
 
     def __init__(self, account: str) -> None:
+        self.account = account
         self._root = f"{PREFIX}{{{account}}}:"
 
     @property
     def record(self) -> str:
-        """Hash: version, freeze_reason, budgets."""
+        """Hash: epoch, version, freeze_reason, budgets."""
         return f"{self._root}account"
 
     @property
@@ -55,6 +56,24 @@ class AccountKeys:
     def archived(self) -> str:
         """Hash: sequence and hash of the newest audit event that is in the archive for good."""
         return f"{self._root}archived"
+
+    @property
+    def rebuild(self) -> str:
+        """String: the rebuild that is under way, or was when it broke off."""
+        return f"{self._root}rebuild"
+
+    def audit_aside(self, rebuild: str) -> str:
+        """Stream: audit events of another ledger that a rebuild found in the place of the lost one."""
+        return f"{self._root}audit-aside:{rebuild}"
+
+    def named(self, name: str) -> str:
+        """Return the key that `policy_server.store.images` calls so."""
+        return f"{self._root}{name}"
+
+    @property
+    def pattern(self) -> str:
+        """What every key of the account looks like, for SCAN."""
+        return f"{self._root}*"
 
     @property
     def deadlines(self) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import redis.asyncio
 from pydantic_core import to_json
 from redis.exceptions import RedisError
 
@@ -30,7 +29,7 @@ from policy_server.core.types import (
 from policy_server.core.window import Window
 from policy_server.store.connection import store_unavailable
 from policy_server.store.keys import UNKNOWN_FROM, AccountKeys
-from policy_server.store.scripts import Run, run_all, script
+from policy_server.store.scripts import Run, Scripts
 
 REPLAY_WINDOW_MS = 23 * 3_600_000
 """How long the vendor surely remembers an idempotency key; Stripe keeps them 24 h."""
@@ -43,23 +42,17 @@ REFUSALS_KEPT = 256
 class RedisLedger:
     """Counts, holds and records in Redis."""
 
-    def __init__(
-        self,
-        client: redis.asyncio.Redis,
-        *,
-        retention_ms: int,
-        clock: Callable[[], int] | None = None,
-    ) -> None:
-        """``clock`` replaces the store's own clock, for tests."""
-        self._client = client
+    def __init__(self, scripts: Scripts, *, retention_ms: int) -> None:
+        self._scripts = scripts
+        self._client = scripts.client
         self._retention_ms = retention_ms
-        self._clock = clock
 
     async def decide(
         self, questions: Sequence[Question]
     ) -> list[Answer | Stale | OutOfSpan | SpendgateError]:
         """Decide on each question by itself, in order."""
-        replies = await run_all(self._client, script("authorize"), [self._question(q) for q in questions])
+        runs = [self._question(question) for question in questions]
+        replies = await self._scripts.run("authorize", runs, bounded=True)
         return [
             reply if isinstance(reply, SpendgateError) else _answer(question, reply)
             for question, reply in zip(questions, replies, strict=True)
@@ -70,35 +63,25 @@ class RedisLedger:
     ) -> list[SettleResult | SpendgateError]:
         """Close each hold by itself, in order."""
         runs = [self._settlement(account, settlement) for account, settlement in settlements]
-        replies = await run_all(self._client, script("settle"), runs)
+        replies = await self._scripts.run("settle", runs)
         return [
-            _settled(settlement, reply) for (_, settlement), reply in zip(settlements, replies, strict=True)
+            reply if isinstance(reply, SpendgateError) else _settled(settlement, reply)
+            for (_, settlement), reply in zip(settlements, replies, strict=True)
         ]
 
     async def observe(self, observations: Sequence[tuple[str, Observation]]) -> None:
-        """Bring exposures to what was observed; `StoreUnavailable` when one could not be."""
+        """Bring exposures to what was observed; raises the error of one that could not be."""
         runs = [self._observation(account, observation) for account, observation in observations]
-        for reply in await run_all(self._client, script("observe"), runs):
+        for reply in await self._scripts.run("observe", runs):
             if isinstance(reply, SpendgateError):
                 raise reply
 
     async def record_refusals(self, refusals: Sequence[tuple[str, LocalRefusal]]) -> None:
-        """Record refusals; `StoreUnavailable` when one could not be."""
-        runs = []
-        for account, refusal in refusals:
-            names = AccountKeys(account)
-            facts = {
-                "vault_key_id": refusal.vault_key_id,
-                "run_id": refusal.run_id,
-                "endpoint": refusal.endpoint,
-                "decision": "deny",
-                "reason": refusal.code,
-                "http_status": str(refusal.http_status or ""),
-                "refused_at": str(refusal.refused_at_ms or ""),
-                "detail": refusal.detail,
-            }
-            runs.append(Run([names.audit, names.sequence], [str(self._now()), "refusal", _facts(facts)]))
-        for reply in await run_all(self._client, script("record"), runs):
+        """Record refusals; raises the error of one that could not be."""
+        runs = [
+            Run(account, [], ["refusal", _facts(_refusal_facts(refusal))]) for account, refusal in refusals
+        ]
+        for reply in await self._scripts.run("record", runs, bounded=True):
             if isinstance(reply, SpendgateError):
                 raise reply
 
@@ -121,14 +104,9 @@ class RedisLedger:
     async def expire_holds(self, account: str, limit: int) -> int:
         """Mark overdue holds unknown; return how many there were."""
         names = AccountKeys(account)
-        run = Run(
-            [names.deadlines, names.audit, names.sequence],
-            [str(self._now()), names.hold_prefix, str(limit)],
-        )
-        (reply,) = await run_all(self._client, script("expire"), [run])
-        if isinstance(reply, SpendgateError):
-            raise reply
-        return int(reply)
+        run = Run(account, [names.deadlines], [names.hold_prefix, str(limit)])
+        *_, marked = await self._scripts.run_one("expire", run)
+        return int(marked)
 
     async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
         """Return frozen runs of the account, the latest first."""
@@ -159,13 +137,12 @@ class RedisLedger:
             "detail": f"let the frozen run {run_id} go on",
         }
         run = Run(
-            [names.frozen_runs, names.refusals(vault_key_id, run_id), names.audit, names.sequence],
-            [str(self._now()), _run(vault_key_id, run_id), _facts(facts)],
+            account,
+            [names.frozen_runs, names.refusals(vault_key_id, run_id)],
+            [_run(vault_key_id, run_id), _facts(facts)],
         )
-        (reply,) = await run_all(self._client, script("unfreeze"), [run])
-        if isinstance(reply, SpendgateError):
-            raise reply
-        return str(reply) == "done"
+        status, *_ = await self._scripts.run_one("unfreeze", run)
+        return status == "done"
 
     async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
         """Return unknown holds of the cursor's account, the oldest first."""
@@ -186,7 +163,7 @@ class RedisLedger:
                 # It may have been closed since its id was read.
                 if fields.get("state") == "unknown"
             ),
-            self._now() or seconds * 1000 + micros // 1000,
+            self._scripts.now_ms() or seconds * 1000 + micros // 1000,
             UnresolvedCursor(after.account, *ids[-1]) if more else None,
         )
 
@@ -208,15 +185,11 @@ class RedisLedger:
                 break
         return found[:limit], len(found) > limit
 
-    def _now(self) -> int:
-        return self._clock() if self._clock else 0
-
     def _question(self, question: Question) -> Run:
         names = AccountKeys(question.account)
         call, effect, refusal = question.call, question.effect, question.refusal
         authorization_id = effect.authorization_id if effect else ""
         asked: dict[str, Any] = {
-            "now": self._now(),
             "key_version": question.key_version,
             "account_version": question.account_version,
             "effect": effect is not None,
@@ -258,21 +231,17 @@ class RedisLedger:
             }
         keys = [
             names.key(question.vault_key_id or "none"),
-            names.record,
-            names.audit,
-            names.sequence,
             names.hold(authorization_id or "none"),
             names.exposure(question.vault_key_id, call.object_id),
             names.deadlines,
             *(_counter(names, counted, question.vault_key_id, call.run_id) for counted in question.caps),
             *((names.refusals(question.vault_key_id, call.run_id), names.frozen_runs) if loop else ()),
         ]
-        return Run(keys, [to_json(asked), _call_facts(question, authorization_id)])
+        return Run(question.account, keys, [to_json(asked), _call_facts(question, authorization_id)])
 
     def _settlement(self, account: str, settlement: Settlement) -> Run:
         names = AccountKeys(account)
         said: dict[str, Any] = {
-            "now": self._now(),
             "authorization_id": settlement.authorization_id,
             "attempt": settlement.attempt,
             "outcome": settlement.outcome,
@@ -292,22 +261,31 @@ class RedisLedger:
         if settlement.amount:
             said["amount"] = str(settlement.amount.minor_units)
             said["currency"] = settlement.amount.currency
-        return Run(
-            [names.hold(settlement.authorization_id), names.audit, names.sequence, names.deadlines],
-            [to_json(said)],
-        )
+        return Run(account, [names.hold(settlement.authorization_id), names.deadlines], [to_json(said)])
 
     def _observation(self, account: str, observation: Observation) -> Run:
         names = AccountKeys(account)
         seen = {
-            "now": self._now(),
             "retention_ms": self._retention_ms,
             "amount": str(observation.amount.minor_units),
             "currency": observation.amount.currency,
         }
         facts = {"vault_key_id": observation.vault_key_id, "object_id": observation.object_id}
         exposure = names.exposure(observation.vault_key_id, observation.object_id)
-        return Run([exposure, names.audit, names.sequence], [to_json(seen), _facts(facts)])
+        return Run(account, [exposure], [to_json(seen), _facts(facts)])
+
+
+def _refusal_facts(refusal: LocalRefusal) -> dict[str, str]:
+    return {
+        "vault_key_id": refusal.vault_key_id,
+        "run_id": refusal.run_id,
+        "endpoint": refusal.endpoint,
+        "decision": "deny",
+        "reason": refusal.code,
+        "http_status": str(refusal.http_status or ""),
+        "refused_at": str(refusal.refused_at_ms or ""),
+        "detail": refusal.detail,
+    }
 
 
 def _run(vault_key_id: str, run_id: str) -> str:
@@ -376,14 +354,14 @@ def _facts(facts: dict[str, str]) -> bytes:
 
 
 def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
-    status = reply[0]
+    status, _, *said = reply
     if status == "stale":
         return Stale()
     if status == "out_of_span":
-        return OutOfSpan(int(reply[1]))
-    numbers = [int(number) for number in reply[13:]]
-    _, allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = reply[:10]
-    asked, currency, needed = reply[10:13]
+        return OutOfSpan(int(said[0]))
+    allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = said[:9]
+    asked, currency, needed = said[9:12]
+    numbers = [int(number) for number in said[12:]]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -422,10 +400,8 @@ def _unresolved(account: str, authorization_id: str, fields: dict[str, str]) -> 
     )
 
 
-def _settled(settlement: Settlement, reply: Any) -> SettleResult | SpendgateError:
-    if isinstance(reply, SpendgateError):
-        return reply
-    status, state, overrun = reply
+def _settled(settlement: Settlement, reply: list[str]) -> SettleResult | SpendgateError:
+    status, _, state, overrun = reply
     if status == "not_found":
         return HoldNotFound(settlement.authorization_id)
     if status == "sent_again":

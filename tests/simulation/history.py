@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
+from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy, RefundRule
@@ -24,9 +25,11 @@ from policy_server.core.strangers import Strangers
 from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
-from policy_server.store import scripts
+from policy_server.store import exchange
 from policy_server.store.ledger import RedisLedger
+from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
+from policy_server.store.scripts import Scripts
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.gate import Gate
@@ -45,7 +48,7 @@ from tests.simulation.loop import SimulatedLoop, SimulatedProcess
 from tests.simulation.policy_link import PolicyNetwork, RpcServer
 from tests.simulation.redis_link import RedisLink, Store
 from tests.simulation.stripe_link import STRIPE_KEY, StripeNetwork
-from tests.world import DAY, HOUR, MINUTE, NOON, RETENTION_MS, SECOND
+from tests.world import DAY, HOUR, MINUTE, NOON, RETENTION_MS, SECOND, NothingArchived
 
 HOLD_TTL_MS = 30 * SECOND
 STRIPE_TIMEOUT_S = 20.0
@@ -55,8 +58,9 @@ READS_PER_S = 5.0
 STORE_TIMEOUT_S = 0.25
 AGENTS_MAX = 4
 _SIDECAR_TOKEN, _ADMIN_TOKEN = SecretStr("sidecar-token"), SecretStr("admin-token")
-_SKEW_MAX_MS = 20 * MINUTE
-"""Two clocks that differ by it still leave time between our 23 hours and Stripe's 24."""
+_SKEW_MAX_MS = 4 * MINUTE
+"""By how much the store's clock may be wrong. A step of more than the quiet time, while a call is on its way,
+would let the reconciler believe that the call never arrives: see docs/guarantees.md."""
 
 _EXPIRE_EVERY_S = 4.0
 _RECONCILE_EVERY_S = 10.0
@@ -114,8 +118,10 @@ class ServerNode:
         self.process = SimulatedProcess(self.name)
         self.process.when_killed.append(self._died)
         client = world.redis.client(self.process)
-        ledger = RedisLedger(client, retention_ms=RETENTION_MS, clock=world.store_now)
-        registry = RedisRegistry(client, clock=world.store_now)
+        continuity = Continuity(NothingArchived(), RedisMarks(client))
+        run_scripts = Scripts(client, continuity, clock=world.store_now)
+        ledger = RedisLedger(run_scripts, retention_ms=RETENTION_MS)
+        registry = RedisRegistry(run_scripts, continuity, clock=world.store_now)
         directory = Directory(registry)
         strangers = Strangers(self._now)
         self._settler = Settler(ledger, registry, directory, strangers)
@@ -225,9 +231,10 @@ class World:
         self.key_ids: list[str] = []
         self._keys: list[str] = []
         calm = Faults(seed, tell=self.tell)
+        link = RedisLink(store, calm, loop, seed, lambda who, what: None).client(SimulatedProcess("operator"))
+        continuity = Continuity(NothingArchived(), RedisMarks(link))
         operator = RedisRegistry(
-            RedisLink(store, calm, loop, seed, lambda who, what: None).client(SimulatedProcess("operator")),
-            clock=self.store_now,
+            Scripts(link, continuity, clock=self.store_now), continuity, clock=self.store_now
         )
         ledger: Any = None
         self._operator = Administration(operator, ledger, self.store_now)
@@ -461,7 +468,7 @@ def _nothing_from_outside(seed: int) -> Iterator[None]:
     random.seed(seed)
     with (
         mock.patch.object(secrets, "token_bytes", lambda size=32: chance.randbytes(size)),
-        mock.patch.object(scripts, "STORE_TIMEOUT_S", STORE_TIMEOUT_S),
+        mock.patch.object(exchange, "STORE_TIMEOUT_S", STORE_TIMEOUT_S),
         mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
     ):
         try:

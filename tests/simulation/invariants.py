@@ -433,11 +433,22 @@ def _counters_are_what_the_trail_tells(past: _Past) -> None:
 def _what_moved_is_counted(past: _Past) -> None:
     """No cap counts less than what moved under it."""
     counted = _counters(past)
+    steps: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for post in past.posts:
+        for one in post.money:
+            steps[one.object_id].add(_attempt(post.idempotency_key))
+    elsewhere = {
+        # The steps of an object may count in several spans, and which of them has it is not for sure
+        # when the outcome of an earlier one was found out after that of a later one.
+        attempt
+        for attempts in steps.values()
+        if len({frozenset(span for span, _ in past.spans(past.began[one])) for one in attempts}) > 1
+        for attempt in attempts
+    }
     moved: dict[Span, int] = defaultdict(int)
-    amounts = _moved(past)
-    for attempt, amount in amounts.items():
+    for attempt, amount in _moved(past).items():
         for span, cap in past.spans(past.began[attempt]):
-            if cap.currency:
+            if cap.currency and (attempt not in elsewhere or span[2] == "0"):
                 moved[span] += amount
     for span, amount in moved.items():
         settled, held = counted.get(span, (0, 0))

@@ -1,12 +1,13 @@
 -- Lets a frozen run go on, and records it.
 --
--- KEYS  1 frozen runs, 2 the run's refusals, 3 audit stream, 4 sequence
--- ARGV  1 now in ms or 0, 2 the run within the frozen runs, 3 the facts as JSON, for the record
+-- KEYS  5 frozen runs, 6 the run's refusals
+-- ARGV  5 the run within the frozen runs, 6 the facts as JSON, for the record
 --
--- Answers done, or not_frozen.
-if redis.call('ZREM', KEYS[1], ARGV[2]) == 0 then
-  return 'not_frozen'
+-- Status is done, or not_frozen.
+if redis.call('ZREM', KEYS[5], ARGV[5]) == 0 then
+  return {'not_frozen', text(number)}
 end
-redis.call('DEL', KEYS[2])
-record(KEYS[3], KEYS[4], clock(tonumber(ARGV[1])), 'administration', ARGV[3], {})
-return 'done'
+image(KEYS[5])[ARGV[5]] = false
+remove(KEYS[6])
+record('administration', ARGV[6], {})
+return {'done', text(number)}

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from spendgate.cli import account, audit, budgets, doctor, explain, keys, mcp, runs, servers, up, usage
+from spendgate.cli import (
+    account,
+    audit,
+    budgets,
+    doctor,
+    explain,
+    keys,
+    ledger,
+    mcp,
+    runs,
+    servers,
+    up,
+    usage,
+)
 from spendgate.cli.failure import CommandFailed
 
 app = typer.Typer(
@@ -36,6 +49,7 @@ app.add_typer(keys.app, name="keys", rich_help_panel=_OPERATE)
 app.command("explain", rich_help_panel=_OPERATE)(explain.explain_call)
 app.command("usage", rich_help_panel=_OPERATE)(usage.show_usage)
 app.add_typer(audit.app, name="audit", rich_help_panel=_OPERATE)
+app.add_typer(ledger.app, name="ledger", rich_help_panel=_OPERATE)
 app.add_typer(runs.app, name="runs", rich_help_panel=_OPERATE)
 app.add_typer(account.app, name="account", rich_help_panel=_OPERATE)
 app.add_typer(budgets.app, name="budgets", rich_help_panel=_OPERATE)
