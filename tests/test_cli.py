@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import http.server
 import io
 import json
 import os
+import pty
 import random
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import termios
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -721,6 +724,52 @@ def test_up_ends_when_a_part_ends(up: Operator) -> None:
             os.kill(client.info("server")["process_id"], signal.SIGKILL)
         assert process.wait() == 1
         assert "spendgate: Redis ended with signal SIGKILL" in (up.folder / "up.log").read_text()
+
+
+def test_up_names_every_port_that_is_taken(up: Operator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        taken = [str(listener.getsockname()[1]) for listener in (first, second)]
+        answer = up("up", "--policy-port", taken[0], "--sidecar-root-port", taken[1])
+        assert answer.code == 1
+        assert all(port in answer.error for port in taken)
+        assert "(--sidecar-root-port). Stop" in answer.error
+        served = up("mcp", "--port", taken[0])
+    assert (served.code, served.out) == (1, "")
+    assert f"127.0.0.1:{taken[0]} can't be listened on" in served.error
+
+
+@pytest.mark.parametrize("columns", [80, 300])
+def test_a_table_never_breaks_a_cell(spendgate: Operator, busy_key: str, columns: int) -> None:
+    """In a terminal that is too narrow every row is a record, so that ids can be copied."""
+    shown = in_terminal(spendgate, columns, "audit", "list", "--key", busy_key)
+    ids = {event["vaultKeyId"] for event in spendgate("audit", "list", "--json").json["auditEvents"]}
+    assert ids
+    assert all(key_id in shown for key_id in ids)
+    assert ("┃" in shown) == (columns == 300)
+    assert "No event matches." in spendgate("audit", "list", "--run", "nobody").out
+    assert "No run is frozen." in spendgate("runs", "frozen").out
+
+
+def in_terminal(operator: Operator, columns: int, *arguments: str) -> str:
+    """Run the command in a terminal of so many columns; return what it shows."""
+    here, there = pty.openpty()
+    termios.tcsetwinsize(there, (50, columns))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=operator.folder,
+        env=operator.environment,
+        stdin=there,
+        stdout=there,
+        stderr=there,
+    )
+    os.close(there)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+        while part := os.read(here, 65536):
+            shown += part
+    os.close(here)
+    assert process.wait() == 0
+    return shown.decode()
 
 
 @pytest.mark.parametrize(

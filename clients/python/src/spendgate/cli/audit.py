@@ -116,6 +116,9 @@ def list_events(
     if as_json:
         output.print_json({"auditEvents": [output.as_dict(event) for event in events]})
         return
+    if not events:
+        output.print_line("No event matches.")
+        return
     output.print_table(
         ("#", "time", "kind", "outcome", "amount", "endpoint", "run", "key", "what"),
         (_row(event) for event in events),
