@@ -495,6 +495,24 @@ def test_a_missing_or_wrong_token_is_named_with_what_to_do(spendgate: Operator, 
     assert "sgt_x" not in wrong.error
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("keys", "list"), "POLICY_CA"),
+        (("doctor",), "SIDECAR_CA"),
+        (("up",), "SIDECAR_CERT"),
+        (("sidecar",), "SIDECAR_CLIENT_CA"),
+        (("policy-server",), "POLICY_CLIENT_CA"),
+        (("policy-server",), "DATA_DIR"),
+    ],
+)
+def test_an_empty_path_is_refused(nowhere: Operator, command: tuple[str, ...], name: str) -> None:
+    """It is not the working directory, and no certificate that somebody wanted asked for is left out."""
+    answer = nowhere(*command, **{f"SPENDGATE_{name}": ""})
+    assert answer.code != 0
+    assert f"{name.lower()}: Value error, is empty; leave it unset, or name a file" in answer.error
+
+
 def test_the_command_alone_shows_its_help(nowhere: Operator) -> None:
     answer = nowhere()
     assert answer.code == 0
