@@ -846,6 +846,22 @@ def test_a_frozen_run_is_shown_and_lifted(spendgate: Operator, policy_server: Pr
     )
 
 
+def test_an_entry_that_matches_no_endpoint_is_warned_of(spendgate: Operator) -> None:
+    """It is a slip most often; a pattern, and an endpoint of another vendor, are none."""
+    slips = ("POST /v1/charge", "POST /v1/charges/ch_1/capture", "POST /v1/sth")
+    entries = (*slips, "* /v1/refunds", "GET /v1/*", "* /twilio/*")
+    options = [part for entry in entries for part in ("--allow", entry)]
+    made = spendgate("keys", "create", "slips", *options)
+    assert made.code == 0
+    asks = ("; did you mean 'POST /v1/charges'?", "; did you mean 'POST /v1/charges/{charge}/capture'?", "")
+    assert made.error.splitlines() == [
+        f"Warning: no endpoint that Spendgate knows matches {slip!r}{ask}"
+        for slip, ask in zip(slips, asks, strict=True)
+    ]
+    right = spendgate("keys", "update", "slips", "--allow", "POST /v1/payment_intents/*/confirm")
+    assert (right.code, right.error) == (0, "")
+
+
 def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
     """Nothing is counted by asking."""
     spendgate("keys", "create", "asked", *SHOP)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from spendgate import cap_text, derived_keys, parameter_text
-from spendgate.cli import output
+from spendgate.cli import output, servers
 from spendgate.cli import policy_options as options
 from spendgate.cli.connection import Account, DataDir, PolicyAddress, PolicyServer, connect_with
 from spendgate.cli.failure import UsageWrong
@@ -72,6 +72,7 @@ def create_key(
             server.vault_keys.CreateVaultKey,
             pb.CreateVaultKeyRequest(name=name, account=server.account, policy=policy),
         )
+    _warn_of_unknown_endpoints(policy)
     if as_json:
         output.print_json(output.as_dict(made))
         return
@@ -181,6 +182,7 @@ def update_key(
             vault_key_id=find_key(server, key).vault_key_id, policy=policy, expected_policy_version=if_version
         )
         changed = server.call(server.vault_keys.UpdateVaultKeyPolicy, request).vault_key
+    _warn_of_unknown_endpoints(policy)
     _show(changed, as_json=as_json)
 
 
@@ -295,6 +297,11 @@ def _derived_cap(cap: policy_pb2.Cap) -> derived_keys.DerivedCap:
     if cap.WhichOneof("limit") == "calls":
         return derived_keys.DerivedCap(window, cap.calls)
     return derived_keys.DerivedCap(window, cap.amount.minor_units, cap.amount.currency_code)
+
+
+def _warn_of_unknown_endpoints(policy: policy_pb2.Policy) -> None:
+    for remark in servers.endpoint_remarks(policy.allow):
+        typer.echo(f"Warning: {remark}", err=True)
 
 
 def _show(key: pb.VaultKey, *, as_json: bool) -> None:
