@@ -63,7 +63,7 @@ def cancel_once(agent: Agent, seat: Seat, started: Callable[[], bool], limit_s: 
 
     async def main() -> None:
         task = asyncio.ensure_future(_awaited(agent, run))
-        while not task.done() and not await asyncio.to_thread(started):
+        while not task.done() and not await asyncio.to_thread(started):  # noqa: ASYNC110 - it is another process's
             await asyncio.sleep(_LOOK_EVERY_S)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -48,7 +48,7 @@ class SimulatedStripe:
         self._http = httpx.Client(base_url=origin, timeout=_TIMEOUT_S, trust_env=False)
 
     def create(self, path: str, **form: str) -> dict[str, Any]:
-        """Make an object, such as ``create("/v1/customers", source="tok_visa")``; it is not the agent's doing."""
+        """Make an object for the agent to find: ``create("/v1/customers", source="tok_visa")``."""
         answer = self._http.post(path, data=form, headers={"Authorization": f"Bearer {_PREPARES}"})
         return dict(answer.raise_for_status().json())
 

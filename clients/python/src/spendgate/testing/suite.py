@@ -1,4 +1,4 @@
-"""The ready-made checks. A team subclasses `EnforcementSuite` in its own tests, and says how its agent is run."""
+"""The ready-made checks, which a team points at its own agent by subclassing `EnforcementSuite`."""
 
 from __future__ import annotations
 
