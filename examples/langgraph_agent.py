@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
@@ -39,7 +39,7 @@ def bill(order: str) -> str:
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", tools_condition)
     graph.add_edge("tools", "model")
-    state = graph.compile().invoke({"messages": [("user", f"Bill {order}: 19 USD.")]})
+    state = graph.compile().invoke({"messages": [HumanMessage(f"Bill {order}: 19 USD.")]})
     return str(state["messages"][-1].content)
 
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from mcp import Client, StdioServerParameters
+from mcp.types import TextContent
 
 SIDECAR = os.environ.get("SPENDGATE_SIDECAR_URL", "http://127.0.0.1:8787")
 VAULT_KEY = os.environ.get("SPENDGATE_VAULT_KEY") or Path(".spendgate/demo.key").read_text().strip()
@@ -28,7 +29,7 @@ async def main() -> None:
         print([tool.name for tool in (await client.list_tools()).tools])
         for _ in range(2):
             paid = await client.call_tool("charge", {"amount": 1900, "currency": "usd", "source": "tok_visa"})
-            print(paid.content[0].text)
+            print(*(part.text for part in paid.content if isinstance(part, TextContent)))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,17 @@ from redis.exceptions import RedisError
 
 from policy_server import tokens
 from policy_server.archive.care import DatabaseCare
+from policy_server.archive.chain import linked
 from policy_server.archive.database import Database
 from policy_server.archive.reader import ThreadedArchive
 from policy_server.archive.signing import SigningKey
 from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
+from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import ArchiveUnavailable, SpendgateError
+from policy_server.core.explainer import Explainer
+from policy_server.core.restoration import Restoration
 from policy_server.core.settler import Settler
 from policy_server.core.strangers import Strangers
 from policy_server.core.trail import Trail
@@ -30,20 +34,27 @@ from policy_server.listener import CALLS_MAX, CertificateUnusable, limits, liste
 from policy_server.rpc.account_service import AccountServicer
 from policy_server.rpc.audit_service import AuditServicer
 from policy_server.rpc.interceptors import Guard
+from policy_server.rpc.ledger_service import LedgerServicer
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
 from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
+from policy_server.store.keys import ACCOUNTS
 from policy_server.store.ledger import RedisLedger
+from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
+from policy_server.store.restorer import RedisRestorer
+from policy_server.store.scripts import Scripts
 from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe, read_authorities
 from spendgate.v1 import (
     account_service_pb2,
     account_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
+    ledger_service_pb2,
+    ledger_service_pb2_grpc,
     policy_service_pb2,
     policy_service_pb2_grpc,
     vault_key_service_pb2,
@@ -54,6 +65,9 @@ log = logging.getLogger(__name__)
 
 _EXPIRE_EVERY_S = 1.0
 _CHECK_STORE_EVERY_S = 1.0
+_ARCHIVE_START_S = 20.0
+"""How long the archive may take before the server starts without it, and refuses every call."""
+
 _RECORD_STRANGERS_EVERY_S = 60.0
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -66,6 +80,7 @@ _SERVICES = (
     policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
     vault_key_service_pb2.DESCRIPTOR.services_by_name["VaultKeyService"].full_name,
     account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
+    ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
     _AUDIT_SERVICE,
 )
 
@@ -85,8 +100,17 @@ class PolicyServer:
         self._redis = connect(url, trust)
         self._watcher = connect_watcher(url, trust)
         retention_ms = settings.retention_days * 86_400_000
-        ledger = RedisLedger(self._redis, retention_ms=retention_ms)
-        registry = RedisRegistry(self._redis)
+        self._database = Database(settings.archive_url, settings.data_dir)
+        self._archive = ThreadedArchive(self._database)
+        self._continuity = Continuity(self._archive, RedisMarks(self._redis))
+        scripts = Scripts(
+            self._redis,
+            self._continuity,
+            backlog_max=settings.audit_backlog_max,
+            replicas=settings.redis_wait_replicas,
+        )
+        ledger = RedisLedger(scripts, retention_ms=retention_ms)
+        registry = RedisRegistry(scripts, self._continuity)
         directory = Directory(registry)
         strangers = Strangers(now_ms)
         self._settler = Settler(ledger, registry, directory, strangers)
@@ -95,10 +119,10 @@ class PolicyServer:
             strangers=strangers,
             hold_ttl_ms=settings.hold_ttl_s * 1000,
         )
+        self._explainer = Explainer(ledger, registry, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000)
         self._policy = PolicyServicer(authorizer, self._settler)
         self._administration = Administration(registry, ledger, now_ms)
-        self._database = Database(settings.archive_url, settings.data_dir)
-        self._archive = ThreadedArchive(self._database)
+        self._restoration = Restoration(self._archive, RedisRestorer(self._redis), self._continuity, linked)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
         self._progress = RedisArchiveProgress(self._redis, settings.audit_backlog_max)
         self._care = DatabaseCare(
@@ -121,14 +145,16 @@ class PolicyServer:
             log.warning(PLAINTEXT_ALLOWED)
         server = self._server()
         port = listen(server, settings)
+        await self._look_for_ledgers()
         await server.start()
-        await self._set_serving(True)
+        await self._set_serving(self._continuity.is_usable)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
         tasks = [
             asyncio.create_task(work(stop))
             for work in (
                 self._expire_holds,
                 self._watch_store,
+                self._watch_ledgers,
                 self._record_strangers,
                 self._watch_archive,
                 self._drainer.run,
@@ -176,11 +202,12 @@ class PolicyServer:
         )
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._policy, server)
         vault_key_service_pb2_grpc.add_VaultKeyServiceServicer_to_server(
-            VaultKeyServicer(self._administration), server
+            VaultKeyServicer(self._administration, self._explainer), server
         )
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
             AccountServicer(self._administration), server
         )
+        ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(self._restoration), server)
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
             AuditServicer(self._trail, self._care), server
         )
@@ -213,14 +240,35 @@ class PolicyServer:
             log.warning("how many strangers were refused can't be recorded now: %s", error.message)
 
     async def _watch_store(self, stop: asyncio.Event) -> None:
-        serving = True
+        answers, serving = True, self._continuity.is_usable
         while not stop.is_set():
             await asyncio.sleep(_CHECK_STORE_EVERY_S)
-            answers = await _answers(self._redis)
-            if answers != serving:
-                serving = answers
+            now_answers = await _answers(self._redis)
+            if now_answers != answers:
+                answers = now_answers
                 log.warning("the counter store %s", "answers again" if answers else "does not answer")
+            usable = answers and self._continuity.is_usable
+            if usable != serving:
+                serving = usable
                 await self._set_serving(serving)
+
+    async def _look_for_ledgers(self) -> None:
+        """Learn from the archive which ledgers there were; without it, calls are refused until it answers."""
+        try:
+            async with asyncio.timeout(_ARCHIVE_START_S):
+                await self._archive.migrate()
+                await self._continuity.watch()
+        except (SpendgateError, TimeoutError) as error:
+            log.warning(
+                "every call is refused until the audit archive has told which ledgers there were: %s",
+                error.message if isinstance(error, SpendgateError) else "it does not answer",
+            )
+
+    async def _watch_ledgers(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await asyncio.sleep(_CHECK_STORE_EVERY_S)
+            with contextlib.suppress(SpendgateError):  # said by those who watch store and archive
+                await self._continuity.watch()
 
     async def _watch_archive(self, stop: asyncio.Event) -> None:
         before = ""
@@ -256,5 +304,5 @@ def _store_trust(settings: PolicyServerSettings) -> StoreTrust:
 
 async def _answers(client: redis.asyncio.Redis) -> bool:
     with contextlib.suppress(RedisError, OSError):
-        return bool(await client.ping())
+        return (await client.exists(ACCOUNTS)) in {0, 1}
     return False

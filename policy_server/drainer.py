@@ -29,7 +29,7 @@ from policy_server.store.connection import StoreTrust
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = 0.8
+_PAUSE_S = 0.5
 """How long events gather for one transaction, unless there are many: small ones take more time an event."""
 
 _TROUBLE_PAUSE_S = 2.0

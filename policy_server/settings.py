@@ -22,7 +22,10 @@ class PolicyServerSettings(BaseSettings):
     )
 
     redis_url: SecretStr
-    """Redis that counts, as redis://, rediss:// or unix://. Required."""
+    """Redis that counts, as redis://, rediss://, unix:// or redis+cluster://. Required."""
+
+    redis_wait_replicas: Annotated[int, Field(ge=0, le=5)] = 0
+    """How many replicas must have a change before it counts as done; else there is no decision."""
 
     redis_ca: Path | None = None
     """Whose certificates are trusted of a rediss:// server; the system's CAs when unset."""

@@ -16,7 +16,8 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from sidecar.app import CannotStart, Sidecar
+from sidecar.app import Sidecar
+from sidecar.backends import CannotStart
 from sidecar.settings import SidecarSettings
 from spendgate.process_memory import keep_private
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 import resource
@@ -13,14 +12,12 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
-import grpc
 import uvicorn
-from pydantic import SecretStr
 
 from sidecar import tls
+from sidecar.backends import CannotStart, backends, policy_channel, reconciler, sidecar_token
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request, error_answer, json_answer
 from sidecar.gate import Gate
@@ -31,10 +28,6 @@ from sidecar.outbox import Outbox
 from sidecar.policy_link import PolicyLink
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
-from sidecar.stripe.vendor import Stripe
-from sidecar.twilio.vendor import Twilio
-from sidecar.upstream import Upstream
-from sidecar.vendor import Vendor
 from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe
 from spendgate.v1 import policy_service_pb2 as pb
 
@@ -48,20 +41,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class CannotStart(Exception):
-    """The sidecar can't start; the message says what to do."""
-
-
 class _HungUp(Exception):
     """The client is gone, and its request is not whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """A vendor that is set up, and the way to it."""
-
-    vendor: Vendor
-    upstream: Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +168,13 @@ class Sidecar:
 
     def __init__(self, settings: SidecarSettings) -> None:
         self._settings = settings
-        self._backends = _backends(settings)
-        token = settings.sidecar_token or _read_token(settings.data_dir / "sidecar.token")
+        self._backends = backends(settings)
         try:
             self._tls = _listener_context(settings)
-            self._channel = _channel(settings)
         except TransportUnsafe as error:
             raise CannotStart(str(error)) from None
-        self._policy = PolicyLink(self._channel, token)
+        self._channel = policy_channel(settings)
+        self._policy = PolicyLink(self._channel, sidecar_token(settings))
         self._outbox = Outbox(self._policy)
         self._decisions = Decisions(self._policy, timeout_s=settings.decision_timeout_ms / 1000)
 
@@ -211,6 +191,10 @@ class Sidecar:
         for backend in self._backends:
             await backend.upstream.open()
         outbox = asyncio.create_task(self._outbox.run())
+        background = [outbox]
+        if settings.reconcile_every_s > 0:
+            looking = reconciler(settings, self._policy, self._backends).run(settings.reconcile_every_s)
+            background.append(asyncio.create_task(looking))
         connections = Connections(settings.connections_max)
         shared_routes, root_routes = self._routes()
         servers = [self._server(routes, connections) for routes in (shared_routes, root_routes)]
@@ -235,8 +219,9 @@ class Sidecar:
                 "%s settlements could not be delivered; their holds become unknown and keep counting",
                 self._outbox.waiting,
             )
-        outbox.cancel()
-        await asyncio.gather(outbox, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         for backend in self._backends:
             await backend.upstream.close()
         await self._channel.close()
@@ -285,81 +270,12 @@ class Sidecar:
         return []
 
 
-def _channel(settings: SidecarSettings) -> grpc.aio.Channel:
-    """Return the way to the policy server."""
-    options = [
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-        ("grpc.lb_policy_name", "round_robin"),
-        ("grpc.enable_retries", 0),
-        ("grpc.http2.bdp_probe", 0),
-        *settings.policy_trust.options(),
-    ]
-    credentials = settings.policy_trust.credentials()
-    if credentials is None:
-        return grpc.aio.insecure_channel(settings.policy_address, options=options)
-    return grpc.aio.secure_channel(settings.policy_address, credentials, options=options)
-
-
 def _listener_context(settings: SidecarSettings) -> ssl.SSLContext | None:
     if settings.sidecar_cert is None or settings.sidecar_key is None:
         return None
     return tls.listener_context(
         PemFiles(settings.sidecar_cert, settings.sidecar_key, settings.sidecar_client_ca)
     )
-
-
-def _backends(settings: SidecarSettings) -> list[Backend]:
-    """Return the vendors that the settings set up."""
-    backends = []
-    if settings.stripe_secret_key is not None:
-        backends.append(_stripe(settings, settings.stripe_secret_key.get_secret_value()))
-    if settings.twilio_account_sid is not None and settings.twilio_auth_token is not None:
-        backends.append(
-            _twilio(settings, settings.twilio_account_sid, settings.twilio_auth_token.get_secret_value())
-        )
-    return backends
-
-
-def _stripe(settings: SidecarSettings, key: str) -> Backend:
-    if not key.startswith(("sk_", "rk_")):
-        raise CannotStart(
-            "STRIPE_SECRET_KEY is not a Stripe key: it must begin with rk_ (restricted, best) or sk_."
-        )
-    if key.startswith("sk_live_"):
-        log.warning(
-            "STRIPE_SECRET_KEY is a full live key. Use a restricted key (rk_live_…) with only the "
-            "permissions that agents need: it is the second wall behind Spendgate."
-        )
-    upstream = Upstream(
-        settings.stripe_api_base,
-        SecretStr(f"Bearer {key}"),
-        timeout_s=settings.stripe_timeout_s,
-        files_origin=settings.files_base,
-    )
-    return Backend(Stripe(), upstream)
-
-
-def _twilio(settings: SidecarSettings, account_sid: str, auth_token: str) -> Backend:
-    credentials = base64.b64encode(f"{account_sid}:{auth_token}".encode()).decode()
-    upstream = Upstream(
-        settings.twilio_api_base, SecretStr(f"Basic {credentials}"), timeout_s=settings.twilio_timeout_s
-    )
-    return Backend(Twilio(account_sid), upstream)
-
-
-def _read_token(path: Path) -> SecretStr:
-    try:
-        token = path.read_text().strip()
-    except OSError as error:
-        raise CannotStart(
-            f"the sidecar token can't be read from {path} ({error.strerror}): start the policy server with "
-            "the same --data-dir first, or set SPENDGATE_SIDECAR_TOKEN"
-        ) from None
-    if not token:
-        raise CannotStart(f"{path} is empty; remove it and start the policy server again")
-    return SecretStr(token)
 
 
 def _allow_files(connections: int) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 import grpc
 
 from sidecar.policy_link import PolicyLink
-from sidecar.refusals import Refused, malformed, policy_unavailable
+from sidecar.refusals import Refused, audit_backlog_full, ledger_lost, malformed, policy_unavailable
 from spendgate.v1 import policy_service_pb2 as pb
 
 _BATCH_MAX = 64
@@ -21,6 +21,8 @@ _BATCH_BYTES_MAX = 1024 * 1024
 """A quarter of what the policy server takes in one message, so that no call's size can fail another's."""
 
 _QUESTION_BYTES_MAX = 256 * 1024
+
+_BY_REASON = {"LEDGER_LOST": ledger_lost, "AUDIT_BACKLOG_FULL": audit_backlog_full}
 
 Asked = tuple[pb.AuthorizeRequest, asyncio.Future[pb.AuthorizeResponse]]
 
@@ -111,4 +113,4 @@ class Decisions:
 def _undecided(error: pb.ItemError) -> Refused:
     if error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]:
         return Refused(400, "request_invalid", f"The policy server can't read the call: {error.message}.")
-    return policy_unavailable(error.message)
+    return _BY_REASON.get(error.reason, policy_unavailable)(error.message)

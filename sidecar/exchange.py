@@ -70,8 +70,19 @@ def json_answer(status: int, body: dict[str, Any]) -> Answer:
     return Answer(status, [(b"content-type", b"application/json")], json.dumps(body).encode())
 
 
-def error_answer(status: int, code: str, message: str) -> Answer:
+def again(*, retryable: bool) -> str:
+    """Return the sentence with which a refusal says whether repeating the call can help."""
+    return "Repeating the call later can help." if retryable else "Repeating the call can't help."
+
+
+def error_answer(status: int, code: str, message: str, *, retryable: bool = False) -> Answer:
     """Return a refusal where the vendor is not known, in the shape that the SDKs understand."""
     kind = "api_error" if status >= 500 else "invalid_request_error"
-    answer = json_answer(status, {"error": {"type": kind, "code": code, "message": message}})
+    error = {
+        "type": kind,
+        "code": code,
+        "message": f"{message} {again(retryable=retryable)}",
+        "spendgate": {"reason": code, "retryable": retryable},
+    }
+    answer = json_answer(status, {"error": error})
     return answer.extended((b"stripe-should-retry", b"false"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import logging
 import re
 import secrets
+import time
 from dataclasses import replace
 
 from sidecar import refusals
@@ -14,10 +16,12 @@ from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.outbox import Outbox
 from sidecar.refusals import Refused, resets_at
+from sidecar.settlements import amount_of, fill
 from sidecar.upstream import NoAnswer, NotSent, Upstream
 from sidecar.vault_keys import key_id, masked, presented_key
-from sidecar.vendor import Call, Failed, Money, Price, Reading, Succeeded, Unclear, Unpriced, Vendor
-from spendgate.v1 import amount_pb2, policy_pb2
+from sidecar.vendor import Call, Failed, Money, Price, Succeeded, Unpriced, Vendor
+from spendgate import derived_keys
+from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.verdict import cap_rule
 
@@ -29,6 +33,14 @@ _LEADING_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12
 _NAME_BYTES_MAX = 128
 _SETTLE_S = 0.5
 """How long an answer waits until its outcome is counted, where a next call needs that."""
+
+
+_SEND_WITHIN_S = 60.0
+"""How old a question may be when its call is sent. Where a sidecar was suspended for longer, others may have
+found out by then that nothing was sent, and the agent may have paid in another attempt."""
+
+_UNANSWERED_MAX = 10_000
+"""How many questions without an answer are remembered; each is small, and goes with its repeat."""
 
 
 class _Sent:
@@ -67,6 +79,8 @@ class Gate:
         self._questions = itertools.count(1)
         self._in_flight: dict[str, _Sent] = {}
         """Calls sent and not yet settled, by authorization id."""
+        self._unanswered: dict[bytes, str] = {}
+        """Questions that nobody answered, by their content, with the request_id that they had."""
 
     async def handle(self, request: Request) -> Answer:
         """Answer one request. Every failure is an answer too."""
@@ -89,22 +103,25 @@ class Gate:
 
     def refuse(self, refused: Refused) -> Answer:
         """Write a refusal as the vendor's SDKs expect it."""
+        refused.message = masked(refused.message)  # some tell the path
         return self._vendor.refusal(refused, _new_request_id())
 
     async def _handle(self, request: Request) -> Answer:
         vault_key = presented_key(request, self._vendor)
-        if masked(request.path) != request.path:
-            raise refusals.malformed(
-                "", "The path has a secret key in it; give the key in Authorization only."
-            )
         call = self._vendor.read(request)
-        run_id, step = _run_of(request, call)
+        if masked(call.forward.target) != call.forward.target:
+            raise refusals.malformed(
+                "", "The path or query has a secret key in it; give it in Authorization only."
+            )
+        run_id, step = _run_of(request, call, vault_key)
+        # No decision can be older than its question.
+        send_by_s = _clock_s() + _SEND_WITHIN_S
         call, verdict = await self._decide(call, vault_key, run_id, step)
         if not call.changes:
             return _with_verdict(await self._read(call, verdict), call, verdict)
         if not verdict.duplicate:
-            return _with_verdict(await self._execute(call, verdict), call, verdict)
-        return _with_verdict(await self._repeat(call, verdict), call, verdict)
+            return _with_verdict(await self._execute(call, verdict, send_by_s), call, verdict)
+        return _with_verdict(await self._repeat(call, verdict, send_by_s), call, verdict)
 
     async def _decide(
         self, call: Call, vault_key: str, run_id: str, step: str
@@ -119,13 +136,13 @@ class Gate:
                 unpriced = str(error)
         question.moves_money, question.unpriced = call.moves_money, bool(unpriced)
         if call.price is not None:
-            question.amount.CopyFrom(_amount(call.price.money))
+            question.amount.CopyFrom(amount_of(call.price.money))
             question.object_id = call.step_of
             question.absorbed_object_ids.extend(call.price.absorbed)
             question.refunded_object_id = call.price.refunded
             if call.price.refunded or call.price.absorbed:
                 await self._outbox.catch_up(_SETTLE_S)
-        verdict = await self._decisions.ask(question)
+        verdict = await self._ask(question)
         if verdict.decision != pb.DECISION_ALLOW:
             raise refusals.denied(verdict, unpriced=unpriced)
         if call.price is None and verdict.HasField("amount"):
@@ -133,6 +150,21 @@ class Gate:
             asked = Money(verdict.amount.minor_units, verdict.amount.currency_code)
             call = replace(call, price=Price(asked))
         return call, verdict
+
+    async def _ask(self, question: pb.AuthorizeRequest) -> pb.AuthorizeResponse:
+        """Ask for the decision, under the same request_id when the same was asked and never answered.
+
+        Nothing was sent for that one. If it was decided and only its answer was
+        lost, its hold is now this call's; and no other's, because it is asked once.
+        """
+        if self._unanswered:
+            question.request_id = self._unanswered.pop(_content(question), question.request_id)
+        try:
+            return await self._decisions.ask(question)
+        except Refused as refused:
+            if refused.code == "policy_unavailable" and len(self._unanswered) < _UNANSWERED_MAX:
+                self._unanswered.setdefault(_content(question), question.request_id)
+            raise
 
     def _question(self, call: Call, vault_key: str, run_id: str, step: str) -> pb.AuthorizeRequest:
         question = pb.AuthorizeRequest(
@@ -148,6 +180,7 @@ class Gate:
             parameters=call.parameters,
             moves_money=call.moves_money,
             vendor_account=call.vendor_account,
+            sender=self._upstream.sender,
         )
         if call.changes and not question.idempotency_key and not run_id:
             raise Refused(
@@ -208,11 +241,11 @@ class Gate:
         for seen in self._vendor.seen(call, answer):
             self._outbox.observe(
                 pb.Observation(
-                    vault_key_id=verdict.vault_key_id, object_id=seen.object_id, amount=_amount(seen.money)
+                    vault_key_id=verdict.vault_key_id, object_id=seen.object_id, amount=amount_of(seen.money)
                 )
             )
 
-    async def _repeat(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
+    async def _repeat(self, call: Call, verdict: pb.AuthorizeResponse, send_by_s: float) -> Answer:
         """Answer a call whose effect is known already."""
         first = self._in_flight.get(verdict.authorization_id)
         if first is None and verdict.replay == pb.REPLAY_JOIN:
@@ -224,7 +257,7 @@ class Gate:
         repeatable = self._vendor.replays or call.idempotent
         if repeatable and (first is not None or verdict.replay == pb.REPLAY_FORWARD):
             # The vendor knows the upstream key, and says what became of the first; or it does no harm.
-            return await self._execute(call, verdict)
+            return await self._execute(call, verdict, send_by_s)
         path = self._vendor.object_path(verdict.object_id)
         if verdict.replay in {pb.REPLAY_FETCH, pb.REPLAY_FORWARD} and path is not None:
             answer = await self._fetch(path, call)
@@ -234,12 +267,12 @@ class Gate:
             raise refusals.in_flight_elsewhere(verdict.idempotency_key)
         raise refusals.never_repeated(verdict)
 
-    async def _execute(self, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
+    async def _execute(self, call: Call, verdict: pb.AuthorizeResponse, send_by_s: float) -> Answer:
         """Send an allowed call, hand over its outcome, and let repeats share the answer."""
         sent = _Sent(verdict)
         self._in_flight[verdict.authorization_id] = sent
         try:
-            answer = await self._send(call, verdict, sent)
+            answer = await self._send(call, verdict, sent, send_by_s)
             sent.answer.set_result(answer)
             return answer
         except Exception as error:
@@ -251,13 +284,15 @@ class Gate:
             if sent.next_waits:
                 await asyncio.wait([sent.settled], timeout=_SETTLE_S)
 
-    async def _send(self, call: Call, verdict: pb.AuthorizeResponse, sent: _Sent) -> Answer:
+    async def _send(self, call: Call, verdict: pb.AuthorizeResponse, sent: _Sent, send_by_s: float) -> Answer:
         settlement = sent.settlement
         # Steps on one object follow each other; so does a fresh try after a release.
         sent.next_waits = bool(call.step_of)
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
+            if _clock_s() > send_by_s:
+                raise NotSent("the sidecar stood still for too long after the decision")
             answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
         except NotSent as error:
             if not verdict.duplicate:
@@ -275,7 +310,7 @@ class Gate:
         )
         settlement.http_status = answer.status
         settlement.vendor_request_id = answer.header(self._vendor.request_id_header)[:255]
-        _fill(settlement, reading)
+        fill(settlement, reading)
         return self._vendor.pass_back(answer)
 
     def _forget(self, sent: _Sent) -> None:
@@ -297,12 +332,25 @@ class Gate:
         self._outbox.record(entry)
 
 
+def _clock_s() -> float:
+    """Return a clock that also goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _content(question: pb.AuthorizeRequest) -> bytes:
+    """Return a digest of everything that a question says but its request_id."""
+    content = pb.AuthorizeRequest()
+    content.CopyFrom(question)
+    content.ClearField("request_id")
+    return hashlib.sha256(content.SerializeToString(deterministic=True)).digest()
+
+
 def _new_request_id() -> str:
     return f"req_sg_{secrets.token_hex(8)}"
 
 
-def _run_of(request: Request, call: Call) -> tuple[str, str]:
-    """Return run and step of a request."""
+def _run_of(request: Request, call: Call, vault_key: str) -> tuple[str, str]:
+    """Return run and step of a request; what names no run is of the one that its key was derived for."""
     for name in (*_RUN_HEADERS, _STEP_HEADER):
         if len(request.headers.get(name, ())) > 1:
             raise refusals.malformed("", f"Send one {name.decode()} header, not several.")
@@ -310,7 +358,7 @@ def _run_of(request: Request, call: Call) -> tuple[str, str]:
     step = request.header(_STEP_HEADER)
     if not run_id:
         leading = _LEADING_UUID.match(call.given_key)
-        run_id = leading[0] if leading else ""
+        run_id = leading[0] if leading else derived_keys.run_of(vault_key)
     for header, value in (("Spendgate-Run-Id", run_id), ("Spendgate-Step", step)):
         if len(value) > _NAME_BYTES_MAX or not value.isascii() or not (value.isprintable()):
             raise refusals.malformed(
@@ -323,23 +371,6 @@ def _run_of(request: Request, call: Call) -> tuple[str, str]:
     if step and not run_id:
         raise refusals.malformed("", "Spendgate-Step names a step of a run; send Spendgate-Run-Id too.")
     return run_id, step
-
-
-def _fill(settlement: pb.SettleRequest, reading: Reading) -> None:
-    match reading:
-        case Succeeded(money=money, object_id=object_id, counted_id=counted_id):
-            settlement.outcome = pb.OUTCOME_SUCCEEDED
-            settlement.object_id = object_id
-            settlement.counted_object_id = counted_id
-            if money is not None:
-                settlement.amount.CopyFrom(_amount(money))
-        case Failed(money=money, object_id=object_id):
-            settlement.outcome = pb.OUTCOME_FAILED
-            settlement.object_id = object_id
-            if money is not None:
-                settlement.amount.CopyFrom(_amount(money))
-        case Unclear():
-            settlement.outcome = pb.OUTCOME_UNKNOWN
 
 
 def _with_verdict(answer: Answer, call: Call, verdict: pb.AuthorizeResponse) -> Answer:
@@ -363,10 +394,6 @@ def _tightest(verdict: pb.AuthorizeResponse) -> policy_pb2.CapStatus | None:
     """Return the money cap with the least left, else the tightest on calls."""
     money = [cap for cap in verdict.caps if cap.currency_code]
     return next(iter(money or verdict.caps), None)
-
-
-def _amount(money: Money) -> amount_pb2.Amount:
-    return amount_pb2.Amount(minor_units=money.minor_units, currency_code=money.currency)
 
 
 def _printable(text: str, longest: int) -> str:

@@ -105,7 +105,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self._connections.opened(self):
             self._start_timer()
         else:
-            self._end(error_answer(503, "connections_exhausted", "Too many calls are under way; try later."))
+            self._end(
+                error_answer(503, "connections_exhausted", "Too many calls are under way.", retryable=True)
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -231,6 +233,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._timer = None
         if self._reads_request:
             limit = self._limits.read_timeout_s
-            self._end(error_answer(408, "request_timeout", f"The request did not come within {limit:g} s."))
+            self._end(
+                error_answer(408, "request_timeout", f"It did not come within {limit:g} s.", retryable=True)
+            )
         else:
             self.transport.close()

@@ -15,21 +15,29 @@ from sidecar.vault_keys import is_vault_key, key_text
 from spendgate.v1 import policy_service_pb2 as pb
 
 PATH = "/spendgate/allowed"
-_ENDPOINTS_MAX = 64
-_NO_KEY = frozenset(
+_ENDPOINTS_MAX = 16
+_NO_RUN = "scope"
+_AFTER_THE_ENDPOINT = frozenset(
     {
-        pb.DENY_REASON_VAULT_KEY_UNKNOWN,
-        pb.DENY_REASON_VAULT_KEY_REVOKED,
-        pb.DENY_REASON_VAULT_KEY_EXPIRED,
+        pb.DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED,
+        pb.DENY_REASON_CURRENCY_NOT_ALLOWED,
+        pb.DENY_REASON_PARAMETER_NOT_ALLOWED,
+        pb.DENY_REASON_RUN_ID_REQUIRED,
+        pb.DENY_REASON_IDEMPOTENCY_MISMATCH,
+        pb.DENY_REASON_EFFECT_TOO_OLD,
+        pb.DENY_REASON_AMOUNT_UNKNOWN,
+        pb.DENY_REASON_CAP_EXCEEDED,
     }
 )
+"""Reasons that are looked for once the endpoint is allowed. One that is newer than this is none of them."""
 
 
 class KeyScope:
     """Answers ``GET /spendgate/allowed?endpoint=POST%20/v1/charges&endpoint=…``.
 
     Each endpoint is put to the policy server as a call that holds and records
-    nothing, so the answer is true of every kind of key. It says nothing of caps.
+    nothing, so the answer is true of every kind of key, and for the run that
+    ``Spendgate-Run-Id`` names. It says nothing of caps.
     """
 
     def __init__(self, decisions: Decisions) -> None:
@@ -60,25 +68,31 @@ class KeyScope:
                 f"Name 1 to {_ENDPOINTS_MAX} endpoints, such as {PATH}?endpoint=POST%20/v1/charges.",
             )
         try:
-            allowed = await asyncio.gather(*(self._allowed(key, endpoint) for endpoint in endpoints))
+            run_id = request.header(b"spendgate-run-id") or _NO_RUN
+            # A key that is refused costs one decision.
+            first = await self._allowed(key, endpoints[0], run_id)
+            others = await asyncio.gather(*(self._allowed(key, one, run_id) for one in endpoints[1:]))
+            allowed = [first, *others]
         except Refused as refused:
             return error_answer(refused.status, refused.code, refused.message)
         return json_answer(
             200, {"allowed": [endpoint for endpoint, yes in zip(endpoints, allowed, strict=True) if yes]}
         )
 
-    async def _allowed(self, key: str, endpoint: str) -> bool:
+    async def _allowed(self, key: str, endpoint: str, run_id: str) -> bool:
         verdict = await self._decisions.ask(
             pb.AuthorizeRequest(
                 vault_key=key,
                 endpoint=endpoint,
-                run_id="scope",
+                run_id=run_id,
                 # Its amount is asked for after its endpoint.
                 moves_money=not endpoint.startswith(("GET ", "HEAD ")),
                 validate_only=True,
                 request_id=f"{self._process}-{next(self._questions)}",
             )
         )
-        if verdict.deny_reason in _NO_KEY:
-            raise refusals.denied(verdict)
-        return verdict.deny_reason != pb.DENY_REASON_ENDPOINT_NOT_ALLOWED
+        if verdict.decision == pb.DECISION_ALLOW or verdict.deny_reason in _AFTER_THE_ENDPOINT:
+            return True
+        if verdict.deny_reason == pb.DENY_REASON_ENDPOINT_NOT_ALLOWED:
+            return False
+        raise refusals.denied(verdict)

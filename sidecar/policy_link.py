@@ -64,6 +64,12 @@ class PolicyLink:
         """Report outcomes."""
         return await self._stub.BatchSettle(request, timeout=timeout_s, metadata=self._metadata)
 
+    async def list_unresolved_holds(
+        self, request: pb.ListUnresolvedHoldsRequest, *, timeout_s: float
+    ) -> pb.ListUnresolvedHoldsResponse:
+        """Ask for holds whose outcome nobody knows."""
+        return await self._stub.ListUnresolvedHolds(request, timeout=timeout_s, metadata=self._metadata)
+
     async def batch_record_refusals(
         self, request: pb.BatchRecordRefusalsRequest, *, timeout_s: float
     ) -> pb.BatchRecordRefusalsResponse:

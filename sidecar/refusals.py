@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sidecar import exchange
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.verdict import deciding_cap, reason_name
@@ -25,12 +28,15 @@ class Refused(Exception):
         retryable: bool = False,
         retry_after_s: int | None = None,
         decided: bool = False,
+        again: str | None = None,
         **detail: Any,
     ) -> None:
-        super().__init__(message)
+        """``again`` says whether repeating the call can help, where ``retryable`` does not say it all."""
+        closing = exchange.again(retryable=retryable) if again is None else again
+        self.message = f"{message} {closing}".rstrip()
+        super().__init__(self.message)
         self.status = status
         self.code = code
-        self.message = message
         self.parameter = parameter
         self.retryable = retryable
         self.retry_after_s = retry_after_s
@@ -45,6 +51,8 @@ _BY_REASON: dict[int, tuple[int, str]] = {
     pb.DENY_REASON_VAULT_KEY_REVOKED: (401, "vault_key_invalid"),
     pb.DENY_REASON_VAULT_KEY_EXPIRED: (401, "vault_key_invalid"),
     pb.DENY_REASON_ACCOUNT_FROZEN: (403, "account_frozen"),
+    pb.DENY_REASON_RUN_NOT_ALLOWED: (403, "run_not_allowed"),
+    pb.DENY_REASON_RUN_FROZEN: (403, "run_frozen"),
     pb.DENY_REASON_ENDPOINT_NOT_ALLOWED: (403, "endpoint_not_allowed"),
     pb.DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: (403, "vendor_account_not_allowed"),
     pb.DENY_REASON_CURRENCY_NOT_ALLOWED: (403, "currency_not_allowed"),
@@ -67,23 +75,26 @@ def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
     if unpriced and verdict.deny_reason == pb.DENY_REASON_AMOUNT_UNKNOWN:
         message = (
             f"What this call moves can't be told before it is made: {unpriced}. Only a policy that names the "
-            "endpoint as unpriced lets it pass."
+            "endpoint as unpriced lets it pass, so repeating the call can't help."
         )
     cap = deciding_cap(verdict)
+    retryable = verdict.HasField("retry_time")
+    retry_after_s = _seconds_until(verdict.retry_time) if retryable else None
     return Refused(
         status,
         code,
         message,
         parameter=verdict.rule if code == "parameter_not_allowed" else "",
-        # A cap has room again after its reset; nothing else heals by waiting.
-        retryable=cap is not None and cap.HasField("reset_time"),
-        retry_after_s=_seconds_until(cap) if cap is not None and status == 429 else None,
+        retryable=retryable,
+        retry_after_s=retry_after_s,
         decided=True,
+        again="",  # the policy server's sentence says it
         reason=reason_name(verdict.deny_reason),
         remaining=cap.remaining if cap is not None else None,
         currency=cap.currency_code.lower() or None if cap is not None else None,
         cap=verdict.rule if code == "spend_cap_exceeded" else None,
         resets_at=resets_at(cap) if cap is not None else None,
+        retry_after=retry_after_s,
         allowed_endpoints=list(verdict.allowed_endpoints) or None,
         authorization_id=verdict.authorization_id or None,
     )
@@ -99,7 +110,22 @@ def policy_unavailable(why: str) -> Refused:
     return Refused(
         503,
         "policy_unavailable",
-        f"No decision could be made, so the call was not sent: {why}. Try again later.",
+        f"No decision could be made, so the call was not sent: {why}.",
+        retryable=True,
+    )
+
+
+def ledger_lost(why: str) -> Refused:
+    """Return the refusal for a call while the counters are not the ones that were counted in."""
+    return Refused(503, "ledger_lost", f"No decision can be made, so the call was not sent: {why}.")
+
+
+def audit_backlog_full(why: str) -> Refused:
+    """Return the refusal for a call that could not be recorded for good."""
+    return Refused(
+        503,
+        "audit_backlog_full",
+        f"The call could not be recorded for good, so it was not sent: {why}. Try again later.",
         retryable=True,
     )
 
@@ -109,8 +135,8 @@ def in_flight_elsewhere(name: str) -> Refused:
     return Refused(
         409,
         "idempotency_key_in_use",
-        f"The call {name!r} is under way already and its outcome is not known yet. Repeating it is safe: "
-        "it is answered once the first is done, and never made twice.",
+        f"The call {name!r} is under way already and its outcome is not known yet.",
+        again="Repeating it is safe and can help: it is answered once the first is done, never made twice.",
         retryable=True,
         decided=True,
     )
@@ -122,8 +148,7 @@ def never_repeated(verdict: pb.AuthorizeResponse) -> Refused:
         409,
         "outcome_unknown",
         f"The call {verdict.idempotency_key!r} was sent before and its outcome is not known. This vendor "
-        "has no way to repeat it safely, so it is not sent again. Trying again can't help; an operator "
-        "must look.",
+        "has no way to repeat it safely, so it is not sent again; an operator must look.",
         decided=True,
         authorization_id=verdict.authorization_id,
     )
@@ -152,14 +177,15 @@ def outcome_unknown(verdict: pb.AuthorizeResponse, why: str, *, repeatable: bool
     ``repeatable`` says whether a repeat can find out.
     """
     what_now = (
-        "Repeating the same call is safe: it finds out what happened and never pays twice."
+        "Repeating the same call is safe and can help: it finds out what happened and never pays twice."
         if repeatable
-        else "A repeat is safe, but is not sent and can't find out: an operator must look."
+        else "Repeating the call is safe, but is not sent and can't help: an operator must look."
     )
     return Refused(
         504,
         "outcome_unknown",
-        f"The call was sent and its outcome is not known: {why}. Its amount stays held. {what_now}",
+        f"The call was sent and its outcome is not known: {why}. Its amount stays held.",
+        again=what_now,
         retryable=repeatable,
         decided=True,
         authorization_id=verdict.authorization_id,
@@ -176,7 +202,5 @@ def _rfc3339(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _seconds_until(cap: policy_pb2.CapStatus) -> int | None:
-    if not cap.HasField("reset_time"):
-        return None
-    return max(1, cap.reset_time.seconds - int(time.time()) + 1)
+def _seconds_until(moment: Timestamp) -> int:
+    return max(1, moment.seconds - int(time.time()) + 1)

@@ -122,6 +122,15 @@ class SidecarSettings(BaseSettings):
     drain_s: Annotated[float, Field(ge=0, le=600)] = 20
     """How long calls and settlements under way may take when the sidecar is told to stop."""
 
+    reconcile_every_s: Annotated[float, Field(ge=0, le=86_400)] = 60
+    """How often holds of unknown outcome are looked for at the vendor; 0 leaves it to spendgate reconcile."""
+
+    reconcile_quiet_s: Annotated[float, Field(ge=1, le=86_400)] = 600
+    """How long after its last sending a call has surely been done, or never will be."""
+
+    reconcile_reads_per_s: Annotated[float, Field(ge=0.1, le=20)] = 5
+    """How many reads a second may look for unknown outcomes; agents need the rest of the vendor's limit."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -39,6 +40,9 @@ class Upstream:
         self._authorization = authorization
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
         self._session: aiohttp.ClientSession | None = None
+        secret = f"{origin} {authorization.get_secret_value()}"
+        self.sender = hashlib.sha256(secret.encode()).hexdigest()[:16]
+        """Names address and credentials without telling them."""
 
     async def open(self) -> None:
         """Prepare the connections; they are made when needed."""

@@ -10,7 +10,7 @@ from sidecar.exchange import Request
 from sidecar.refusals import Refused, malformed
 from sidecar.vendor import Vendor
 
-_SHAPE = re.compile(r"vk_([a-z2-7]{12})_[a-z2-7]{32}")
+_SHAPE = re.compile(r"vk_([a-z2-7]{12})_(?:[a-z2-7]{32}|d1\.[A-Za-z0-9_.-]{1,2029})")
 _ANYWHERE = re.compile(r"(vk_[a-z2-7]{12}_|[sr]k_(?:live|test)_)[^/?&:\s]*")
 
 

@@ -120,6 +120,88 @@ class Seen:
     money: Money
 
 
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call that may have been sent, and of which nobody knows what became."""
+
+    reference: str
+    """Names it among others: the authorization."""
+    endpoint: str
+    upstream_key: str
+    """The name by which the vendor recognises a repeat, where it has one."""
+    object_id: str
+    """The object that it was to change; empty when it was to make one."""
+    vendor_account: str
+    money: Money | None
+    """What it asked for; None when it moves none, or nobody could tell."""
+    sent_from_ms: int
+    """It was not sent before, in ms since 1970 by the store's clock."""
+    sent_until_ms: int
+    """It is not sent any more after this."""
+    absence_counts: bool
+    """Whether it is proof that nothing happened when the vendor shows nothing of it: it was
+    sent with the credentials that are used to look, and longer ago than the vendor takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of a call, and what shows it."""
+
+    reading: Succeeded | Failed
+    evidence: str
+    """For the record, such as ``event evt_1``; at most 255 bytes."""
+    fresh: bool = True
+    """Whether the money is what the object commits now, and not at an earlier time."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """Nobody can tell yet what became of a call; says why."""
+
+    why: str
+
+
+Finding = Found | NotFound
+
+Look = Callable[[Forward], Awaitable[Answer]]
+"""Sends a read to the vendor within a budget of requests; raises `CannotLook` when there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Money that the vendor says has moved."""
+
+    id: str
+    kind: str
+    """What the vendor calls it, such as ``charge``."""
+    object_id: str
+    """What moved it."""
+    money: Money
+    """Without its sign: ``leaves`` has that."""
+    leaves: bool
+    """Whether it left the account."""
+    moved_at_s: int
+    upstream_keys: tuple[str, ...] = ()
+    """Names of the requests that made or changed the object, as far as the vendor tells."""
+    related: tuple[str, ...] = ()
+    """Objects under which it may be counted, such as the intent of a charge."""
+    by_vendor: bool = False
+    """Whether the vendor made it by itself, such as a payout on schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What the vendor shows of some time."""
+
+    movements: tuple[Movement, ...]
+    objects: frozenset[str]
+    """Objects that were seen there, moved money or not."""
+
+
+class CannotLook(Exception):
+    """The vendor can't be asked now; the message says why. Nothing follows for any call."""
+
+
 Fetch = Callable[[str], Awaitable[Answer]]
 """Sends a GET for a path to the vendor; raises `Refused` when there is no answer."""
 
@@ -178,6 +260,29 @@ class Vendor(Protocol):
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched; None when that is not known."""
+
+    def made(self, endpoint: str) -> bool:
+        """Tell whether an endpoint is the vendor's, as `Call.endpoint` names it."""
+
+    async def investigate(
+        self, calls: Sequence[OpenCall], look: Look, *, now_ms: int
+    ) -> Mapping[str, Finding]:
+        """Find out what became of calls, by their references, from what the vendor shows.
+
+        It reads only, and repeats nothing: a repeat may be the first that is carried out.
+        """
+
+    async def statement(self, look: Look, account: str, *, since_ms: int, until_ms: int) -> Statement | None:
+        """Return what moved in an account at the vendor; None when the vendor can't be asked that."""
+
+    async def related(self, movement: Movement, look: Look, account: str) -> Sequence[str]:
+        """Return more objects under which a movement may be counted, each found by asking for this one."""
+
+    async def exists(self, object_id: str, look: Look, account: str) -> bool | None:
+        """Tell whether the vendor has an object; None when it can't be asked for that one."""
+
+    async def final(self, object_id: str, look: Look, account: str) -> Seen | None:
+        """Return what an object commits for good; None while that may change, or nobody can tell."""
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal so that the vendor's own SDKs raise the right error."""

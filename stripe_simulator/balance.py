@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from stripe_simulator.call import Call
 from stripe_simulator.errors import JsonObject, StripeError
+from stripe_simulator.lists import page
+from stripe_simulator.money import Booking
 
 if TYPE_CHECKING:
     from stripe_simulator.funds.payouts import Payout
@@ -20,6 +22,28 @@ def retrieve(call: Call) -> JsonObject:
         "livemode": False,
         "pending": [_entry(0, currency) for currency in currencies],
     }
+
+
+def retrieve_transaction(call: Call) -> JsonObject:
+    return call.ledger.bookings.require(call.path_ids[0], param="id").json()
+
+
+def list_transactions(call: Call) -> JsonObject:
+    """Everything that moved the balance."""
+    parameters = call.parameters
+    source, currency = parameters.text("source"), parameters.text("currency")
+    payout, kind = parameters.text("payout"), parameters.text("type")
+    if payout is not None:
+        raise StripeError(400, "The simulator does not say which payout paid what out.", param="payout")
+
+    def keep(booking: Booking) -> bool:
+        return (
+            source in (None, booking.source)
+            and currency in (None, booking.currency)
+            and kind in (None, booking.json()["type"])
+        )
+
+    return page(call, call.ledger.bookings, keep)
 
 
 def available(call: Call, currency: str) -> int:

@@ -62,7 +62,7 @@ def attempt_charge(call: Call, attempt: Attempt) -> Charge:
     call.ledger.charges.add(charge)
     charge.owner = attempt.owner or charge.id
     if captured and not pending:
-        move(call, charge.owner, charge.amount, charge.currency)
+        move(call, charge.owner, charge.amount, charge.currency, source=charge.id)
     elif decline is None and charge.owner == charge.id:
         commit(call, charge.id, charge.amount, charge.currency)
     record_event(call, f"charge.{charge.status}", charge.json())
@@ -229,7 +229,7 @@ def take_held(call: Call, charge: Charge, amount: int, *, final: bool) -> None:
     """Capture `amount` minor units of a hold; when `final`, give the rest of the hold up."""
     before = charge.json()
     charge.amount_captured += amount
-    move(call, charge.owner, amount, charge.currency)
+    move(call, charge.owner, amount, charge.currency, source=charge.id)
     if final:
         charge.captured = True
         charge.released = charge.amount - charge.amount_captured

@@ -249,5 +249,12 @@ _serve_refunds()
 _serve_customers()
 _serve_catalog()
 _serve("GET", "balance", balance.retrieve, "balance")
+_serve("GET", "balance_transactions/*", balance.retrieve_transaction, "balance_transaction")
+_serve_list(
+    "balance_transactions",
+    balance.list_transactions,
+    "balance_transaction",
+    "currency payout source type",
+)
 _serve("GET", "events/*", events.retrieve, "event")
 _serve_list("events", events.list_events, "event", "type types delivery_success")

@@ -1,5 +1,6 @@
 """Stripe's refusals: the HTTP status and the body that Stripe sends with each."""
 
+import math
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -73,6 +74,18 @@ def no_such_object(noun: str, object_id: str, *, param: str, status: int = 404) 
     """404 for an id in the path, 400 where the id came as an ordinary parameter."""
     message = f"No such {noun}: '{object_id}'"
     return StripeError(status, message, code="resource_missing", param=param)
+
+
+def rate_limited(retry_after_seconds: float) -> StripeError:
+    headers = {"Stripe-Rate-Limited-Reason": "global-rate"}
+    if retry_after_seconds:
+        headers["Retry-After"] = str(math.ceil(retry_after_seconds))
+    return StripeError(
+        429,
+        "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.",
+        code="rate_limit",
+        headers=headers,
+    )
 
 
 def unknown_url(method: str, path: str) -> StripeError:

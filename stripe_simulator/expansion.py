@@ -122,6 +122,7 @@ _EXPANDABLE: dict[str, dict[str, str]] = {
     "file": {"links": ""},
     "event": {},
     "balance": {},
+    "balance_transaction": {"source": ""},
     "shipping_rate": {},
 }
 

@@ -16,7 +16,10 @@ REFUSE = "refuse"
 GZIP = "gzip"
 """The answer is gzip-encoded although nobody asked."""
 
-KINDS = (DROP_REPLY, DELAY, ERROR_BEFORE, ERROR_AFTER, REFUSE, GZIP)
+RATE_LIMIT = "rate_limit"
+"""429 before anything else is looked at, as Stripe's limiter does."""
+
+KINDS = (DROP_REPLY, DELAY, ERROR_BEFORE, ERROR_AFTER, REFUSE, GZIP, RATE_LIMIT)
 STAGES = ("before", "after")
 
 _LONGEST_DELAY_SECONDS = 3600
@@ -30,7 +33,10 @@ class FaultError(ValueError):
 
 @dataclass(slots=True)
 class Fault:
-    """`times` is how often it still strikes; None means until it is cleared. `path` is a prefix."""
+    """`times` is how often it still strikes; None means until it is cleared. `path` is a prefix.
+
+    `seconds` is how long a delay is, or what a rate limit says in Retry-After; 0 is nothing.
+    """
 
     kind: str
     method: str | None = None
@@ -53,6 +59,8 @@ class Fault:
         }
         if self.kind == DELAY:
             described |= {"seconds": self.seconds, "stage": self.stage}
+        if self.kind == RATE_LIMIT:
+            described["seconds"] = self.seconds
         if self.kind in (ERROR_BEFORE, ERROR_AFTER):
             described["status"] = self.status
         return described
@@ -105,7 +113,7 @@ def read_fault(described: Any) -> Fault:
         method=method,
         path=path,
         times=_read_times(described.get("times", 1)),
-        seconds=_read_seconds(described["seconds"]) if kind == DELAY else 0.0,
+        seconds=_read_seconds(described["seconds"]) if "seconds" in described else 0.0,
         status=_read_status(described.get("status", 500)),
         stage=_read_stage(described.get("stage", "before")),
     )
@@ -120,9 +128,10 @@ def _refuse_unknown(described: dict[str, Any], known: frozenset[str], what: str)
 def _refuse_misplaced(described: dict[str, Any], kind: str) -> None:
     if kind == DELAY and "seconds" not in described:
         raise FaultError("delay needs seconds")
-    for name in ("seconds", "stage"):
-        if name in described and kind != DELAY:
-            raise FaultError(f"{name} belongs to delay, not to {kind}")
+    if "seconds" in described and kind not in (DELAY, RATE_LIMIT):
+        raise FaultError(f"seconds belongs to delay and rate_limit, not to {kind}")
+    if "stage" in described and kind != DELAY:
+        raise FaultError(f"stage belongs to delay, not to {kind}")
     if "status" in described and kind not in (ERROR_BEFORE, ERROR_AFTER):
         raise FaultError(f"status belongs to error_before and error_after, not to {kind}")
 

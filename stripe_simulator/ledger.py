@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from stripe_simulator.errors import JsonObject, no_such_object
 from stripe_simulator.identifiers import Identifiers
-from stripe_simulator.money import Commitments
+from stripe_simulator.money import Booking, Commitments
 
 if TYPE_CHECKING:
     from stripe_simulator.billing.credit_notes import CreditNote
@@ -152,6 +152,7 @@ class Ledger:
         self.balance_transactions: Collection[BalanceTransaction] = self._collection(
             "customer_balance_transaction", "cbtxn"
         )
+        self.bookings: Collection[Booking] = self._collection("balance transaction", "txn")
         self.event_destinations: Collection[EventDestination] = self._collection("event_destination", "ed")
         self.outbound_payments: Collection[Outbound] = self._collection("outbound_payment", "obp")
         self.outbound_transfers: Collection[Outbound] = self._collection("outbound_transfer", "obt")

@@ -62,6 +62,49 @@ class Commitment:
     direction: str
 
 
+_BOOKED_AS = {
+    "ch": "charge",
+    "re": "refund",
+    "po": "payout",
+    "tr": "transfer",
+    "trr": "transfer_refund",
+    "tu": "topup",
+    "du": "adjustment",
+}
+"""What a booking is called, by the prefix of its source's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One entry of the account's balance. `amount` is negative when money left."""
+
+    id: str
+    created: int
+    amount: int
+    currency: str
+    source: str
+
+    def json(self) -> JsonObject:
+        kind = _BOOKED_AS.get(self.source.partition("_")[0])
+        return {
+            "id": self.id,
+            "object": "balance_transaction",
+            "amount": self.amount,
+            "available_on": self.created,
+            "created": self.created,
+            "currency": self.currency,
+            "description": None,
+            "exchange_rate": None,
+            "fee": 0,
+            "fee_details": [],
+            "net": self.amount,
+            "reporting_category": kind or "other_adjustment",
+            "source": self.source if kind else None,
+            "status": "available",
+            "type": kind or "adjustment",
+        }
+
+
 class Commitments:
     """The open commitments of one account, by object."""
 
@@ -114,8 +157,13 @@ def commit_without_bound(call: Call, object_id: str, currency: str) -> None:
     _note(call, COMMITTED, IN, (None, None, currency), object_id)
 
 
-def move(call: Call, object_id: str, amount: int, currency: str, direction: str = IN) -> None:
-    """Money changed hands, first out of what the object had committed."""
+def move(
+    call: Call, object_id: str, amount: int, currency: str, direction: str = IN, *, source: str = ""
+) -> None:
+    """Money changed hands, first out of what the object had committed.
+
+    `source` is what Stripe books it under, when that is another object than the one that committed it.
+    """
     if amount == 0:
         return
     commitments = call.ledger.commitments
@@ -126,7 +174,9 @@ def move(call: Call, object_id: str, amount: int, currency: str, direction: str 
         commitments.put(object_id, Commitment(before.amount - fulfilled, currency, direction))
     _note(call, MOVED, direction, (amount, amount - fulfilled, currency), object_id)
     funds = call.ledger.funds
-    funds[currency] = funds.get(currency, 0) + (amount if direction == IN else -amount)
+    signed = amount if direction == IN else -amount
+    funds[currency] = funds.get(currency, 0) + signed
+    call.ledger.bookings.add(Booking(call.new_id("txn"), call.now, signed, currency, source or object_id))
 
 
 def _note(call: Call, step: str, direction: str, money: _Money, object_id: str) -> None:

@@ -46,7 +46,7 @@ def resolve_charge(call: Call, charge: Charge, succeeded: bool) -> JsonObject:
     intent = call.ledger.payment_intents.get(charge.payment_intent or "")
     if succeeded:
         charge.amount_captured = charge.amount
-        move(call, charge.owner, charge.amount, charge.currency)
+        move(call, charge.owner, charge.amount, charge.currency, source=charge.id)
         record_event(call, "charge.succeeded", charge.json())
         if intent is not None:
             intent.amount_received = charge.amount

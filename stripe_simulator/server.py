@@ -16,7 +16,7 @@ from stripe_simulator import faults
 from stripe_simulator.api import Answer, StripeApi
 from stripe_simulator.control import PREFIX, answer_control
 from stripe_simulator.downloads import Download
-from stripe_simulator.errors import server_error
+from stripe_simulator.errors import rate_limited, server_error
 from stripe_simulator.faults import Fault
 from stripe_simulator.incoming import Incoming, note_key
 
@@ -91,6 +91,8 @@ class Server:
         incoming.take_body(await request.read())
         if fault.kind == faults.ERROR_BEFORE:
             return await _send(request, self._api.refuse(incoming, server_error(fault.status)))
+        if fault.kind == faults.RATE_LIMIT:
+            return await _send(request, self._api.refuse(incoming, rate_limited(fault.seconds)))
         admitted = self._api.admit(incoming)
         if fault.kind == faults.DELAY and fault.stage == "before":
             await self._hold(fault.seconds)

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import redis as redis_client
 
-from policy_server.store import connection, scripts
+from policy_server.store import connection, exchange
 from tests.processes import (
     RUNNING,
     Process,
@@ -46,7 +46,7 @@ def environment() -> Iterator[None]:
     for name in os.environ.keys() - clean_environment().keys():
         patch.delenv(name)
     # A busy machine is not a Redis that is away; real servers keep their own limit.
-    patch.setattr(scripts, "STORE_TIMEOUT_S", 30)
+    patch.setattr(exchange, "STORE_TIMEOUT_S", 30)
     patch.setattr(connection, "STORE_TIMEOUT_S", 30)
     yield
     patch.undo()

@@ -13,7 +13,7 @@ from policy_server.core.window import Window
 from tests.world import DAY, HOUR
 
 Counter = tuple[str, str]
-"""A cap and the span in which it counts: a day's first millisecond, a run, or "0" for ever."""
+"""A cap and the span in which it counts: a day's or hour's first millisecond, a run, or "0" for ever."""
 
 Effect = tuple[str, str]
 """A run and what is named in it."""
@@ -128,10 +128,15 @@ class LedgerModel:
         self.holds: dict[Effect, Hold] = {}
         self.exposures: dict[str, Exposure] = {}
         self.excess: dict[Counter, int] = {}
-        """What flagged overruns have counted above their holds."""
+        """What flagged overruns have counted above their holds, and what passed in shadow."""
+        self.frozen = False
+        self.shadow = False
+        """Whether caps refuse nothing."""
 
     def authorize(self, now: int, caps: list[Cap], effect: Effect, asked: Asked) -> Decision:
         """Decide on one call, and hold its money when it is allowed; without an amount it holds nothing."""
+        if self.frozen:
+            return Decision(False, "account_frozen")
         self.expire(now, only=effect)
         run, _ = effect
         known = self.holds.get(effect)
@@ -149,7 +154,9 @@ class LedgerModel:
             count = self.count(_counter(cap, run, now))
             need = new_money if cap.currency and not unpriced else 1
             if need and count.settled + count.held + need > cap.limit:
-                return Decision(False, "cap_exceeded", cap.id, attempt)
+                if not self.shadow:
+                    return Decision(False, "cap_exceeded", cap.id, attempt)
+                self._exceed([_counter(cap, run, now)], new_money if cap.currency else 1)
 
         for cap in counting:
             if cap.currency:
@@ -384,5 +391,7 @@ def _counter(cap: Cap, run: str, now: int) -> Counter:
             return cap.id, f"run:{run}"
         case Window.DAY:
             return cap.id, str(now - now % DAY)
+        case Window.HOUR:
+            return cap.id, str(now - now % HOUR)
         case _:
             return cap.id, "0"

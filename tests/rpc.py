@@ -15,6 +15,7 @@ from spendgate.v1 import (
     account_service_pb2_grpc,
     amount_pb2,
     audit_service_pb2_grpc,
+    ledger_service_pb2_grpc,
     policy_pb2,
     policy_service_pb2,
     policy_service_pb2_grpc,
@@ -43,6 +44,7 @@ class Caller:
         self.policy = policy_service_pb2_grpc.PolicyServiceStub(self.channel)
         self.keys = vault_key_service_pb2_grpc.VaultKeyServiceStub(self.channel)
         self.accounts = account_service_pb2_grpc.AccountServiceStub(self.channel)
+        self.ledgers = ledger_service_pb2_grpc.LedgerServiceStub(self.channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(self.channel)
 
     def __call__(self, method: Any, request: Any, timeout: float = DEADLINE_S) -> Any:

@@ -48,7 +48,7 @@ def simulator_process(folder: Path) -> Process:
     )
 
 
-def _variable(setting: str) -> str:
+def variable(setting: str) -> str:
     """The environment variable of a setting; the vendors' own have the names that their SDKs know."""
     own = setting in {"stripe_secret_key", "twilio_account_sid", "twilio_auth_token"}
     return setting.upper() if own else f"SPENDGATE_{setting.upper()}"
@@ -69,7 +69,9 @@ def sidecar_process(
             "SPENDGATE_DATA_DIR": str(folder),
             "SPENDGATE_SIDECAR_PORT": "0",
             "SPENDGATE_SIDECAR_ROOT_PORT": "0",
-            **{_variable(setting): value for setting, value in settings.items()},
+            # What looks by itself could change what a test looks at.
+            "SPENDGATE_RECONCILE_EVERY_S": "0",
+            **{variable(setting): value for setting, value in settings.items()},
         },
         ready=lambda process: process.found(_LISTENS) is not None,
     )
@@ -157,7 +159,15 @@ class VaultKey:
 class Stack:
     """A running Spendgate."""
 
-    def __init__(self, simulator: Process, policy_servers: Sequence[Process], sidecars: Sequence[Process]):
+    def __init__(
+        self,
+        simulator: Process,
+        policy_servers: Sequence[Process],
+        sidecars: Sequence[Process],
+        *,
+        policy_address: str = "",
+    ) -> None:
+        """``policy_address`` is where operators find a policy server; the first one's own unless given."""
         self.policy_servers = list(policy_servers)
         self.sidecars = list(sidecars)
         origin = simulator.found(r"listening on (\S+)")
@@ -166,7 +176,10 @@ class Stack:
         self._clients = [self.simulator.http]
         server = policy_servers[0]
         self._metadata = [("authorization", f"Bearer {token(server, 'admin')}")]
-        self._channel = grpc.insecure_channel(policy_server_address(server))
+        self._channel = grpc.insecure_channel(
+            policy_address or policy_server_address(server),
+            options=[("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 50)],
+        )
         self.keys = vault_key_service_pb2_grpc.VaultKeyServiceStub(self._channel)
         self._audit = audit_service_pb2_grpc.AuditServiceStub(self._channel)
 
@@ -272,19 +285,33 @@ def show(response: httpx.Response) -> None:
 
 
 @contextmanager
-def running_stack(folder: Path, *, servers: int = 1, sidecars: int = 1, **settings: str) -> Iterator[Stack]:
-    """Start everything; several policy servers share one Redis and one set of tokens."""
+def running_stack(
+    folder: Path,
+    *,
+    servers: int = 1,
+    sidecars: int = 1,
+    redis_at: str = "",
+    server_settings: Mapping[str, str] | None = None,
+    **settings: str,
+) -> Iterator[Stack]:
+    """Start everything; several policy servers share one Redis and one set of tokens.
+
+    With ``redis_at``, the address of a Redis, none is started. ``settings`` are
+    the sidecars', by their names in lower case; ``server_settings`` have them in full.
+    """
     with ExitStack() as started:
 
         def start(process: Process) -> Process:
             return started.enter_context(process)
 
-        redis = start(redis_process(folder))
+        redis_at = redis_at or redis_url(start(redis_process(folder)))
         simulator = start(simulator_process(folder))
         origin = simulator.found(r"listening on (\S+)")
         assert origin is not None
         policy = [
-            start(policy_server_process(folder, redis_url(redis), name=f"policy-server-{number}"))
+            start(
+                policy_server_process(folder, redis_at, name=f"policy-server-{number}", env=server_settings)
+            )
             for number in range(servers)
         ]
         gates = [

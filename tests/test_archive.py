@@ -26,6 +26,7 @@ from policy_server.archive.signing import SigningKey, SigningKeyUnsafe
 from policy_server.archive.writer import HeadMoved
 from policy_server.core.errors import ArchiveUnavailable
 from policy_server.core.types import AuditFilter
+from policy_server.settings import PolicyServerSettings
 from policy_server.store.keys import AccountKeys
 from tests.archives import Bench, postgres_server
 
@@ -319,6 +320,29 @@ def test_an_address_that_cant_be_used_is_refused_without_showing_its_password(tm
         with pytest.raises(ArchiveUrlInvalid) as refused:
             Database(SecretStr(url), tmp_path)
         assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "safe"),
+    [
+        ("postgresql://u@127.0.0.1/d", True),
+        ("postgresql:///d?host=/run/postgresql", True),
+        ("sqlite:////var/audit.sqlite", True),
+        ("postgresql://u@db.example/d", False),
+        ("postgresql://u@db.example/d?sslmode=require", False),
+        ("postgresql://u@db.example/d?sslmode=verify-full&sslrootcert=/ca.pem", True),
+        ("postgresql://u@localhost/d?host=db.example", False),
+    ],
+)
+def test_an_archive_on_another_machine_needs_tls_that_verifies(url: str, safe: bool) -> None:
+    """Unless somebody says that the way there is encrypted already."""
+    common = {"redis_url": "redis://localhost", "archive_url": url}
+    if safe:
+        PolicyServerSettings(**common)
+        return
+    with pytest.raises(ValueError, match="archive_url leads to another machine"):
+        PolicyServerSettings(**common)
+    PolicyServerSettings(**common, allow_plaintext=True)
 
 
 def test_the_migrations_make_the_tables_of_the_schema_and_can_run_again(bench: Bench) -> None:

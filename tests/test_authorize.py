@@ -182,6 +182,7 @@ async def test_several_caps_hold_all_or_none(world: World) -> None:
     assert {name for name in before | after if before.get(name) != after.get(name)} == {
         "spendgate:{default}:audit",
         "spendgate:{default}:sequence",
+        f"spendgate:{{default}}:refusals:{key_id(key)}:b",
     }
     assert await world.counts(key, "a") == {
         "usd/run": (0, 100),
@@ -198,7 +199,7 @@ async def test_a_cap_per_call_limits_each_call_by_itself(world: World) -> None:
     assert all([(await world.ask(key, 100, f"r{n}")).allowed for n in range(5)])
     over = await world.ask(key, 101, "over")
     assert (over.reason, over.rule) == (DenyReason.CAP_EXCEEDED, "usd/call")
-    assert "Ask for less" in over.message
+    assert "ask for at most 100" in over.message
 
 
 async def test_a_cap_per_run_counts_each_run_apart(world: World) -> None:
@@ -430,10 +431,14 @@ def test_the_order_in_which_an_effect_is_named(more: Any, by_parameters: bool, n
     assert _named(call, by_parameters=by_parameters) == name
 
 
-def test_an_effect_needs_a_name() -> None:
+async def test_an_effect_needs_a_name(world: World) -> None:
     """Without run and idempotency key a repeat could not be recognised, so nothing is decided."""
-    with pytest.raises(FieldInvalid, match="repeat"):
-        _named(SpendCall("", CHARGES, Amount(5, "USD"), step="s"))
+    working, ended = await world.key(usd(100)), await world.key(usd(100))
+    await world.server.administration.revoke_key(key_id(ended))
+    for key in (working, ended, f"vk_{'a' * 12}_{'a' * 32}"):
+        with pytest.raises(FieldInvalid, match="repeat"):
+            await world.ask(key, 5, "", step="s")
+    assert not await world.events(kind="decision")
 
 
 _TEXT = st.text(st.sampled_from("ab:~ /é€\U0001f600"), max_size=40)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.server
+import io
 import json
 import os
 import random
@@ -14,6 +16,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +26,18 @@ import grpc
 import pytest
 import redis as redis_client
 
+from spendgate.cli import export_table
 from spendgate.cli.up_settings import UpSettings, bare_environment
+from spendgate.derived_keys import derived_key_id
 from spendgate.v1 import amount_pb2, policy_service_pb2, policy_service_pb2_grpc
-from tests.processes import Process, clean_environment, policy_server_address, temporary_folder, token
+from tests.processes import (
+    Process,
+    clean_environment,
+    policy_server_address,
+    temporary_folder,
+    token,
+    wait_for,
+)
 
 COMMAND = [sys.executable, "-m", "spendgate.cli"]
 SHOP = ("--allow", "POST /v1/charges", "--allow", "GET /v1/*", "--cap", "usd 500.00/day")
@@ -54,11 +66,12 @@ class Operator:
         self.folder = folder
         self.environment = clean_environment() | settings
 
-    def __call__(self, *arguments: str, **settings: str) -> Answer:
+    def __call__(self, *arguments: str, stdin: str | None = None, **settings: str) -> Answer:
         done = subprocess.run(
             [*COMMAND, *arguments],
             cwd=self.folder,
             env=self.environment | settings,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -180,7 +193,16 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         *("--allow", "POST /v1/charges", "--cap", "calls 20/run on POST /v1/charges"),
         *("--currency", "usd", "--parameter", "customer=cus_1,cus_2 required", "--parameter", "!destination"),
         *("--budget", "team", "--vendor-account", "acct_1", "--unpriced", "POST /v1/charges", "--shadow"),
-        *("--effects", "by-parameters", "--refunds", "own-cap", "--expires", "2999-01-31T00:00:00Z"),
+        *(
+            "--effects",
+            "by-parameters",
+            "--refunds",
+            "own-cap",
+            "--repeated-refusals",
+            "0",
+            "--expires",
+            "2999-01-31T00:00:00Z",
+        ),
     )
     key = spendgate("keys", "create", "all", *options, "--json").json["vaultKey"]
     policy = key["policy"]
@@ -201,6 +223,7 @@ def test_every_policy_option_reaches_the_policy(spendgate: Operator, tmp_path: P
         "unpriced": ["POST /v1/charges"],
         "vendorAccounts": ["acct_1"],
         "refunds": "REFUND_RULE_OWN_CAP",
+        "repeatedRefusalsMax": 0,
     }
     shown = spendgate("keys", "show", "all").out
     for part in (
@@ -324,6 +347,50 @@ def busy_key(spendgate: Operator, policy_server: Process) -> str:
         authorize(policy_server, made["secretVaultKey"], run, minor)
     key_id: str = made["vaultKey"]["vaultKeyId"]
     return key_id
+
+
+def test_an_export_is_written_once_and_can_be_verified_against_a_checkpoint(
+    spendgate: Operator, busy_key: str
+) -> None:
+    def archived() -> bool:
+        shown = spendgate("audit", "archive", "--json").json
+        return shown["accounts"][0].get("archivedSequence") == "4"
+
+    wait_for(archived, "all is archived")
+    assert "0 of 100000" in spendgate("audit", "archive").out
+    signed = spendgate("audit", "checkpoint").out.splitlines()
+    assert signed[0].startswith("4:")
+    assert "-----BEGIN PUBLIC KEY-----" in signed
+    assert spendgate("audit", "export", "--output", "trail.jsonl").out == ""
+    again = spendgate("audit", "export", "--output", "trail.jsonl")
+    assert (again.code, again.error) == (1, "spendgate: trail.jsonl can't be written: File exists\n")
+    (spendgate.folder / "key.pem").write_text("\n".join(signed[2:]) + "\n")
+    verified = spendgate(
+        *("audit", "verify", "trail.jsonl", "--public-key", "key.pem", "--expect", signed[0])
+    )
+    assert "4 events are complete and unchanged" in verified.out
+    assert "1 checkpoints" in verified.out
+    assert spendgate("audit", "verify", "--account", "default").code == 0
+    rows = list(csv.DictReader(spendgate("audit", "export", "--format", "csv").out.splitlines()))
+    assert [row["sequence"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["decision"] for row in rows] == ["", "allow", "allow", "deny"]
+    assert {row["vault_key_id"] for row in rows} == {busy_key}
+    part = spendgate("audit", "export", "--after", "3").out.splitlines()
+    assert sum('"body"' in line for line in part) == 1
+    unknown = spendgate("audit", "export", "--after", "9")
+    assert unknown.code == 1
+    assert "after_sequence must be the number of an archived event" in unknown.error
+    refused = spendgate("audit", "accept-loss", "--reason", "none")
+    assert refused.code == 1
+    assert "has all that was ever archived" in refused.error
+
+
+def test_no_cell_of_a_table_is_a_formula() -> None:
+    body = ["time", "0", "kind", "decision", "call", '{"run_id": "=HYPERLINK(1)"}']
+    written = io.StringIO()
+    export_table.write([json.dumps({"sequence": 1, "hash": "00", "body": body})], written)
+    (row,) = csv.DictReader(written.getvalue().splitlines())
+    assert (row["run_id"], row["time"]) == ("'=HYPERLINK(1)", "1970-01-01T00:00:00.000+00:00")
 
 
 def test_audit_events_are_listed_newest_first(spendgate: Operator, busy_key: str) -> None:
@@ -515,6 +582,7 @@ def test_doctor_says_what_to_do(nowhere: Operator) -> None:
         "redis": "ok",
         "policy server": "wrong",
         "administration": "skipped",
+        "audit archive": "skipped",
         "sidecar": "ok",
         "sidecar readiness": "wrong",
     }
@@ -620,6 +688,32 @@ def spend(operator: Operator) -> str:
     return str(int(day["settled"]) + int(day["held"]))
 
 
+def test_up_told_to_stop_loses_no_call_under_way(up: Operator) -> None:
+    """SIGTERM while Stripe works: the agent gets its answer, and what it paid is counted, not only held."""
+    with running(up) as (process, summary):
+        stripe = Path(summary["dataDir"], "simulator.url").read_text().strip()
+
+        def control(method: str, what: str, body: dict[str, Any] | None = None) -> Any:
+            request = urllib.request.Request(
+                f"{stripe}/_simulator/{what}", method=method, data=json.dumps(body).encode() if body else None
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+
+        control("POST", "faults", {"fault": "delay", "seconds": 60, "match": {"method": "POST"}})
+        with ThreadPoolExecutor(1) as agents:
+            paying = agents.submit(charge, summary)
+            wait_for(lambda: control("GET", "requests?method=POST"), "Stripe has the charge")
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: "sidecar stops" in (up.folder / "up.log").read_text(), "it stops")
+            control("DELETE", "faults")
+            assert paying.result()[0]["amount"] == 1900
+        assert process.wait() == 0
+    with running(up):
+        (day,) = up("usage", "demo", "--json").json["caps"]
+        assert (day["settled"], day["held"]) == ("1900", "0")
+
+
 def test_up_ends_when_a_part_ends(up: Operator) -> None:
     with running(up, "--no-demo-key") as (process, summary):
         assert summary["demoKeyFile"] == ""
@@ -668,3 +762,80 @@ def test_up_hands_twilio_to_the_sidecar_only(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.sidecar_environment(None).items() >= given.items()
     assert not (settings.policy_environment().keys() | bare_environment().keys()) & given.keys()
     assert settings.upstream_text().endswith(f"; Twilio, account {given['TWILIO_ACCOUNT_SID']}")
+
+
+def test_a_frozen_run_is_shown_and_lifted(spendgate: Operator, policy_server: Process) -> None:
+    """By the key's name and the run."""
+    made = spendgate(
+        *("keys", "create", "circling", *SHOP, "--repeated-refusals", "1", "--json"),
+    ).json
+    secret, key_id = made["secretVaultKey"], made["vaultKey"]["vaultKeyId"]
+    assert authorize(policy_server, secret, "run-1", 1, "POST /v1/payouts") == "deny"
+    assert authorize(policy_server, secret, "run-1", 1) == "deny"
+    (run,) = [
+        run for run in spendgate("runs", "frozen", "--json").json["frozenRuns"] if run["vaultKeyId"] == key_id
+    ]
+    assert (run["runId"], run["reason"], run["endpoint"]) == (
+        "run-1",
+        "endpoint_not_allowed",
+        "POST /v1/payouts",
+    )
+    assert "endpoint_not_allowed" in spendgate("runs", "frozen").out
+    assert spendgate("runs", "unfreeze", "circling", "run-1").code == 0
+    assert authorize(policy_server, secret, "run-1", 1) == "allow"
+    again = spendgate("runs", "unfreeze", "circling", "run-1")
+    assert (again.code, again.error) == (
+        1,
+        f"spendgate: the run 'run-1' is not frozen for the vault key {key_id}\n",
+    )
+
+
+def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
+    """Nothing is counted by asking."""
+    spendgate("keys", "create", "asked", *SHOP)
+    call = ("explain", "asked", "POST /v1/charges", "--run", "run-1", "--parameter", "customer=cus_1")
+    told = spendgate(*call, "--amount", "usd 19.00")
+    assert told.code == 0
+    assert told.out.startswith("It would be allowed.")
+    refused = spendgate(*call, "--amount", "usd 1000000.00", "--json").json
+    assert refused["answer"]["denyReason"] == "DENY_REASON_CAP_EXCEEDED"
+    broken = [rule["rule"] for rule in refused["rules"] if rule["verdict"] == "RULE_VERDICT_BROKEN"]
+    assert broken == [refused["answer"]["rule"]]
+    assert spendgate(*call, "--amount", "usd 1000000.00").out.startswith("It would be refused: 100000000 (in")
+    for wrong in (("--amount", "19 usd"), ("--parameter", "customer")):
+        assert spendgate(*call[:3], *wrong).code == 2
+    usage = spendgate("usage", "asked", "--json").json["caps"]
+    assert {cap["settled"] for cap in usage} | {cap["held"] for cap in usage} == {"0"}
+
+
+def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: Process) -> None:
+    """From standard input, without asking the server; found in a leak, it ends and its parent does not."""
+    secret = spendgate("keys", "create", "parent", *SHOP, "--json").json["secretVaultKey"]
+    options = (
+        "--run",
+        "run-1",
+        "--allow",
+        "POST /v1/charges",
+        "--cap",
+        "usd 20.00/total",
+        "--cap",
+        "calls 5/run",
+    )
+    derived = spendgate("keys", "derive", *options, "--expires-in", "1h", stdin=secret).out.strip()
+    assert derived_key_id(derived)
+    assert authorize(policy_server, derived, "run-2", 1) == "deny"
+    assert authorize(policy_server, derived, "run-1", 2_001) == "deny"
+    assert authorize(policy_server, derived, "run-1", 2_000) == "allow"
+    ended = spendgate("keys", "revoke", derived)
+    assert ended.code == 0
+    assert derived_key_id(derived) in ended.out
+    assert derived not in ended.out
+    assert authorize(policy_server, derived, "run-1", 2_000) == "deny"
+    assert authorize(policy_server, secret, "run-1", 2_000) == "allow"
+    other = spendgate("keys", "derive", "--label", "other", stdin=secret).out.strip()
+    by_id = spendgate("keys", "revoke", "parent", "--derived", derived_key_id(other), "--json").json
+    assert by_id["revokedDerivedKeyIds"] == [derived_key_id(derived), derived_key_id(other)]
+    assert by_id["state"] == "VAULT_KEY_STATE_ACTIVE"
+    for wrong in ((), ("--run", "ü"), ("--cap", "usd 1/day"), ("--cap", "usd 1/call on POST /v1/charges")):
+        failed = spendgate("keys", "derive", *wrong, stdin=secret)
+        assert (failed.code, secret in failed.error) == (2, False)

@@ -7,14 +7,17 @@ import pickle
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import spendgate
 from spendgate import (
     AsyncSpendGate,
     DuplicateEffect,
@@ -198,18 +201,31 @@ def test_validation_holds_nothing(stack: Stack, gate: SpendGate) -> None:
     assert stack.usage(key).held == 0
 
 
+def test_a_read_is_allowed_and_holds_nothing(stack: Stack, gate: SpendGate) -> None:
+    """So there is nothing to settle."""
+    key = stack.key()
+    with gate.attempt(key.text, "GET /v1/charges", run_id="run-1") as attempt:
+        attempt.succeeded()
+    assert attempt.authorization.id == ""
+    assert stack.usage(key).held == 0
+
+
 # --- refusals and failures --------------------------------------------------------
 
 
 def test_a_reached_cap_tells_what_is_left_and_until_when(stack: Stack, gate: SpendGate) -> None:
     """As the type says it, without a look at messages of the contract."""
     key = stack.key()
-    with pytest.raises(errors.CapExceeded, match="10000 left") as refused:
-        gate.authorize(key.text, CHARGE, usd(10_001), "run-1")
+    gate.authorize(key.text, CHARGE, usd(1), "run-1")
+    with pytest.raises(errors.CapExceeded, match="9999 of 10000 left") as refused:
+        gate.authorize(key.text, CHARGE, usd(10_000), "run-2")
     error = refused.value
-    assert (error.cap, error.remaining_money, error.retryable) == ("usd/day", usd(10_000), True)
+    assert (error.cap, error.remaining_money, error.retryable) == ("usd/day", usd(9_999), True)
     assert error.resets_at is not None and error.resets_at > datetime.now(UTC)
     assert (error.reason, error.said) == ("cap_exceeded", "cap_exceeded")
+    with pytest.raises(errors.CapExceeded) as never:
+        gate.authorize(key.text, CHARGE, usd(10_001), "run-3")
+    assert not never.value.retryable
 
 
 def test_a_refused_endpoint_tells_what_is_allowed(stack: Stack, gate: SpendGate) -> None:
@@ -348,6 +364,52 @@ def test_a_call_survives_a_restart_of_the_policy_server(redis: str) -> None:
                 assert gate.authorize(key, CHARGE, usd(1900), "run-1").id == held.id
 
 
+class LosesReplies(grpc.GenericRpcHandler):
+    """Stands before a policy server, passes every call on, and loses the first reply."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address)
+        self.passed: list[bytes] = []
+
+    def service(self, details: Any) -> Any:
+        """Handle one call, whatever its method."""
+        onward = self.channel.unary_unary(details.method)
+
+        def handle(request: bytes, context: grpc.ServicerContext) -> Any:
+            self.passed.append(request)
+            metadata = [pair for pair in context.invocation_metadata() if pair.key == "authorization"]
+            reply = onward(request, metadata=metadata, timeout=20)
+            if len(self.passed) == 1:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the reply is lost")
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_lost_reply_is_asked_for_again_and_is_no_duplicate(stack: Stack, asynchronous: bool) -> None:
+    """The same request with the same name of its own: the first answer, held once."""
+    key, server = stack.key(), stack.policy_servers[0]
+    losing = LosesReplies(policy_server_address(server))
+    between = grpc.server(ThreadPoolExecutor(2), handlers=[losing])
+    address = f"127.0.0.1:{between.add_insecure_port('127.0.0.1:0')}"
+    between.start()
+    try:
+        if asynchronous:
+            async with AsyncSpendGate(address, token=token(server, "sidecar"), timeout_s=20) as waiting:
+                held = await waiting.authorize(key.text, CHARGE, usd(1900), "run-1")
+        else:
+            with SpendGate(address, token=token(server, "sidecar"), timeout_s=20) as gate:
+                held = await asyncio.to_thread(gate.authorize, key.text, CHARGE, usd(1900), "run-1")
+    finally:
+        between.stop(None).wait()
+        losing.channel.close()
+    assert not held.duplicate
+    first, again = losing.passed
+    assert first == again
+    assert stack.usage(key).held == 1900
+
+
 # --- money and keys ---------------------------------------------------------------------
 
 
@@ -408,3 +470,12 @@ def test_caps_on_calls_are_counted_in_calls(stack: Stack, gate: SpendGate) -> No
         gate.authorize(key.text, CHARGE, usd(1), "run-1", step="two")
     assert (refused.value.remaining, refused.value.remaining_money) == (0, None)
     assert not refused.value.retryable
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    """Names are loaded when they are first used, so that pytest, which loads the package, need not wait."""
+    assert set(spendgate._MODULES) == set(spendgate.__all__) <= set(dir(spendgate))
+    for name, module in spendgate._MODULES.items():
+        assert getattr(spendgate, name).__module__ == module
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = spendgate.Nothing

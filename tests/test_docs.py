@@ -26,6 +26,7 @@ from policy_server.core.types import DenyReason
 from policy_server.settings import PolicyServerSettings
 from policy_server.store import keys
 from sidecar import refusals
+from sidecar.reconcile import ReconcileOptions
 from sidecar.refusals import Refused
 from sidecar.settings import SidecarSettings
 from sidecar.stripe.vendor import Stripe
@@ -40,6 +41,7 @@ from spendgate.cli.up_settings import UpSettings
 from spendgate.v1 import (
     account_service_pb2,
     audit_service_pb2,
+    ledger_service_pb2,
     policy_pb2,
     policy_service_pb2,
     vault_key_service_pb2,
@@ -130,6 +132,7 @@ def commands() -> dict[str, set[str]]:
     walk(typer.main.get_command(app), "spendgate")
     for name, settings in (("policy-server", PolicyServerSettings), ("sidecar", SidecarSettings)):
         found[f"spendgate {name}"] = {option(field) for field in settings.model_fields}
+    found["spendgate reconcile"] = {*map(option, ReconcileOptions.model_fields), "--json"}
     return found
 
 
@@ -155,6 +158,7 @@ def default_text(info: Any) -> str:
     [
         ("Policy server", PolicyServerSettings, "spendgate policy-server"),
         ("Sidecar", SidecarSettings, "spendgate sidecar"),
+        ("Reconcile", ReconcileOptions, "spendgate reconcile"),
         ("Everything in one terminal", UpSettings, "spendgate up"),
         ("Operator's commands", OperatorSettings, "spendgate keys list"),
         ("Doctor", DoctorSettings, "spendgate doctor"),
@@ -164,8 +168,12 @@ def default_text(info: Any) -> str:
 def test_every_setting_is_documented(heading: str, settings: type[BaseSettings], command: str) -> None:
     """Name, option, default and range of each, and no other."""
     documented = {row[0]: row for row in rows("docs/settings.md", heading)}
+    # What it shares with the sidecar stands there.
+    shared = SidecarSettings.model_fields if settings is ReconcileOptions else {}
     fields = {
-        environment_name(name, info.validation_alias): name for name, info in settings.model_fields.items()
+        environment_name(name, info.validation_alias): name
+        for name, info in settings.model_fields.items()
+        if name not in shared
     }
     assert documented.keys() == fields.keys()
     for variable, name in fields.items():
@@ -201,7 +209,7 @@ def test_every_command_is_documented_with_its_options(command: str) -> None:
     """The section of a command names its options, itself or by the groups it refers to, and no others."""
     page = "docs/commands.md"
     text = section(page, command)
-    if command in {"spendgate policy-server", "spendgate sidecar"}:
+    if command in {"spendgate policy-server", "spendgate sidecar", "spendgate reconcile"}:
         assert "settings.md#" in text
         return
     groups = {
@@ -345,7 +353,7 @@ def test_every_field_of_a_refusal_is_documented() -> None:
         if isinstance(node, ast.FunctionDef) and node.name == "denied"
     ]
     given = {word.arg for node in ast.walk(denied) if isinstance(node, ast.Call) for word in node.keywords}
-    fields = {str(name) for name in given} - {"parameter", "retry_after_s", "decided"}
+    fields = {str(name) for name in given} - {"parameter", "retry_after_s", "decided", "again"}
     assert {row[0] for row in rows("docs/errors.md", "What an agent gets")} == fields
 
 
@@ -372,7 +380,10 @@ def test_every_error_reason_is_documented() -> None:
 
 def test_every_method_is_documented() -> None:
     """Each service with its methods."""
-    files = (policy_service_pb2, vault_key_service_pb2, account_service_pb2, audit_service_pb2)
+    files = (
+        *(policy_service_pb2, vault_key_service_pb2, account_service_pb2),
+        *(ledger_service_pb2, audit_service_pb2),
+    )
     expected = {
         service.name: [method.name for method in service.methods]
         for file in files
@@ -435,6 +446,8 @@ def test_what_redis_holds_is_documented() -> None:
         keys.ACCOUNTS,
         keys.account_of_key("<key id>"),
         *(names.record, names.sequence, names.audit, names.deadlines, names.key_ids, names.key_names),
+        *(names.rebuild, names.audit_aside("<rebuild>")),
+        *(names.frozen_runs, names.refusals("<key id>", "<run>")),
         *(names.archived, keys.ARCHIVE_LEASE, keys.ARCHIVE_PROBLEM),
         names.key("<key id>"),
         names.hold("<authorization id>"),

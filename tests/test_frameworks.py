@@ -232,3 +232,29 @@ async def test_over_http_a_key_is_needed(stack: Stack, http_mcp: str) -> None:
             with pytest.raises(Exception, match=r"vault key|raw Stripe key"):
                 await client.call_tool("charge", CARD)
     assert stack.simulator.posts() == []
+
+
+async def test_over_http_a_session_is_a_run(stack: Stack, http_mcp: str) -> None:
+    """Of a client that has one and names no run."""
+    key = stack.key()
+    headers = {
+        "Authorization": f"Bearer {key.text}",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": "2025-06-18",
+    }
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    call = {"name": "charge", "arguments": CARD}
+    async with httpx.AsyncClient(headers=headers, timeout=30, trust_env=False) as http:
+
+        async def send(method: str, params: Mapping[str, Any], number: int | None, **more: str) -> Any:
+            message = {"jsonrpc": "2.0", "method": method, "params": params}
+            named = message if number is None else {**message, "id": number}
+            return await http.post(http_mcp, json=named, headers=more)
+
+        session = (await send("initialize", hello, 1)).headers["Mcp-Session-Id"]
+        await send("notifications/initialized", {}, None, **{"Mcp-Session-Id": session})
+        for number in (2, 3):
+            said = await send("tools/call", call, number, **{"Mcp-Session-Id": session})
+            assert "id: ch_" in said.text
+    assert {event.run_id for event in stack.events(key) if event.run_id} == {session}
+    assert stack.simulator.money["charged"] == 1900

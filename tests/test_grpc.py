@@ -28,6 +28,7 @@ from policy_server.settings import PolicyServerSettings
 from spendgate.v1 import account_service_pb2 as accounts
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import audit_service_pb2 as audit
+from spendgate.v1 import ledger_service_pb2 as ledgers
 from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.v1 import vault_key_service_pb2 as keys
 from spendgate.v1.error_reason_pb2 import ErrorReason
@@ -118,9 +119,9 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
             {},
         ),
         "VAULT_KEY_NOT_FOUND": (
-            lambda: admin(admin.keys.GetVaultKey, keys.GetVaultKeyRequest(vault_key_id="x")),
+            lambda: admin(admin.keys.GetVaultKey, keys.GetVaultKeyRequest(vault_key_id="a" * 12)),
             code.NOT_FOUND,
-            {"vaultKeyId": "x"},
+            {"vaultKeyId": "a" * 12},
         ),
         "NAME_TAKEN": (lambda: make_key(admin, day_cap(1)), code.ALREADY_EXISTS, {"name": "agent"}),
         "VERSION_CONFLICT": (
@@ -146,6 +147,18 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
             code.NOT_FOUND,
             {"name": "team"},
         ),
+        "LEDGER_PRESENT": (
+            lambda: admin(admin.ledgers.RebuildLedger, ledgers.RebuildLedgerRequest()),
+            code.FAILED_PRECONDITION,
+            {"account": "default"},
+        ),
+        "RUN_NOT_FROZEN": (
+            lambda: admin(
+                admin.accounts.UnfreezeRun, accounts.UnfreezeRunRequest(vault_key_id=key_id, run_id="run")
+            ),
+            code.NOT_FOUND,
+            {"vaultKeyId": key_id, "runId": "run"},
+        ),
         "VAULT_KEY_REVOKED": (
             lambda: admin(
                 admin.keys.UpdateVaultKeyPolicy, update(vault_key_id=revoked_id, policy=day_cap(1))
@@ -159,8 +172,16 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
         assert (got_reason, got_code, got_metadata) == (reason, wanted, metadata)
         assert message
     nobody.channel.close()
-    # A Redis or an archive that is away has tests of its own, below and in test_archive.py.
-    elsewhere = ("STORE_UNAVAILABLE", "ARCHIVE_UNAVAILABLE", "UNSPECIFIED")
+    # A Redis or an archive that is away, or has lost something, has tests of its own: below, in
+    # test_archive.py and in test_ledger_lost.py.
+    trouble = (
+        "STORE_UNAVAILABLE",
+        "ARCHIVE_UNAVAILABLE",
+        "ARCHIVE_BROKEN",
+        "LEDGER_LOST",
+        "AUDIT_BACKLOG_FULL",
+    )
+    elsewhere = (*trouble, "UNSPECIFIED")
     covered = {f"ERROR_REASON_{reason}" for reason in (*table, *elsewhere)}
     assert covered == set(ErrorReason.keys())
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from spendgate import DerivedCap, derive_key
+from spendgate.derived_keys import derived_key_id
 from tests.processes import REPOSITORY, policy_server_address, token, wait_for
 from tests.stack import Stack
 
@@ -118,3 +120,59 @@ def test_the_audit_is_watched_live(stack: Stack, tmp_path: Any) -> None:
         watcher.terminate()
         watcher.wait(10)
     assert key not in seen.read_text()
+
+
+def test_a_run_that_asks_again_and_again_is_frozen_and_let_go_on(stack: Stack) -> None:
+    """The operator sees the run with the reason, and lifts it."""
+    key, key_id = billing_key(stack, "in-circles")
+    asked = {"vault_key": key, "endpoint": "POST /v1/refunds", "run_id": "run-1"}
+    allowed = {**asked, "endpoint": "POST /v1/charges", "amount": {"minor_units": 1, "currency_code": "USD"}}
+    for _ in range(10):
+        assert (
+            "DENY_REASON_ENDPOINT_NOT_ALLOWED"
+            in call(stack, "sidecar", "PolicyService/Authorize", asked).values()
+        )
+    frozen = call(stack, "sidecar", "PolicyService/Authorize", allowed)
+    assert "DENY_REASON_RUN_FROZEN" in frozen.values()
+    listed = json.dumps(call(stack, "admin", "AccountService/ListFrozenRuns", {}))
+    assert key_id in listed and "endpoint_not_allowed" in listed
+    run = {"vault_key_id": key_id, "run_id": "run-1"}
+    assert call(stack, "admin", "AccountService/UnfreezeRun", run) == {}
+    assert call(stack, "sidecar", "PolicyService/Authorize", allowed)["decision"] == "DECISION_ALLOW"
+
+
+def test_a_call_is_explained_without_its_secret(stack: Stack) -> None:
+    """By the key's id; the rule that decides is among those that are shown."""
+    _, key_id = billing_key(stack, "explained")
+    asked = {
+        "vault_key_id": key_id,
+        "call": {
+            "endpoint": "POST /v1/charges",
+            "amount": {"minor_units": 10001, "currency_code": "USD"},
+            "run_id": "run-1",
+        },
+    }
+    told = call(stack, "admin", "VaultKeyService/ExplainAuthorization", asked)
+    assert told["answer"]["decision"] == "DECISION_DENY"
+    assert [rule["rule"] for rule in told["rules"] if rule["verdict"] == "RULE_VERDICT_BROKEN"] == ["usd/day"]
+
+
+def test_a_derived_key_authorizes_and_is_revoked_alone(stack: Stack) -> None:
+    """It names its run, brings its cap, and ends without its parent."""
+    key, key_id = billing_key(stack, "parent")
+    derived = derive_key(key, run_id="run-1", caps=[DerivedCap("total", 100, "USD")])
+    asked = {
+        "vault_key": derived,
+        "endpoint": "POST /v1/charges",
+        "amount": {"minor_units": 101, "currency_code": "USD"},
+    }
+    over = call(stack, "sidecar", "PolicyService/Authorize", asked)
+    assert f"{derived_key_id(derived)}: usd/total" in over.values()
+    asked["amount"] = {"minor_units": 100, "currency_code": "USD"}
+    assert call(stack, "sidecar", "PolicyService/Authorize", asked)["decision"] == "DECISION_ALLOW"
+    one = {"vault_key_id": key_id, "derived_key_id": derived_key_id(derived)}
+    call(stack, "admin", "VaultKeyService/RevokeDerivedKey", one)
+    ended = call(stack, "sidecar", "PolicyService/Authorize", asked)
+    assert "DENY_REASON_VAULT_KEY_REVOKED" in ended.values()
+    asked |= {"vault_key": key, "run_id": "run-2"}
+    assert call(stack, "sidecar", "PolicyService/Authorize", asked)["decision"] == "DECISION_ALLOW"

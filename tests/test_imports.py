@@ -24,7 +24,7 @@ OURS = frozenset(ROOTS)
 
 MAY_IMPORT = {
     # Beside the standard library. The longest prefix that fits a module counts.
-    "policy_server.core": {"policy_server.core"},
+    "policy_server.core": {"policy_server.core", "cryptography"},
     "policy_server.store": {"policy_server.core", "policy_server.store", "hiredis", "redis", "pydantic_core"},
     "policy_server.archive": {
         *("policy_server.core", "policy_server.archive"),
@@ -115,12 +115,12 @@ def test_the_programs_know_each_other_only_by_their_contract(part: str) -> None:
             assert not wrong, f"{module} imports {sorted(wrong)}"
 
 
-def test_only_the_app_knows_which_vendors_there_are() -> None:
+def test_only_one_module_knows_which_vendors_there_are() -> None:
     """A vendor is behind `sidecar.vendor.Vendor`: the way of a request is the same for all."""
     for module in MODULES:
         known = {part for part in VENDORS for name in imports(module) if within(name, part)}
         own = {part for part in VENDORS if within(module, part)}
-        if module.startswith("sidecar") and module != "sidecar.app":
+        if module.startswith("sidecar") and module != "sidecar.backends":
             assert known <= own, f"{module} imports {sorted(known - own)}"
 
 
@@ -133,7 +133,9 @@ def test_the_client_alone_needs_no_extra() -> None:
     assert not reached & FRAMEWORKS.keys()
     for module in reached:
         outside = {name.partition(".")[0] for name in imports(module)} - sys.stdlib_module_names
-        assert outside <= {"spendgate", "grpc", "google", "grpc_status"}, module
+        # Deriving a key imports cryptography when it is called, and says which extra brings it.
+        late = {"cryptography"} if module == "spendgate.derived_keys" else set()
+        assert outside - late <= {"spendgate", "grpc", "google", "grpc_status"}, module
     tools = FRAMEWORKS.keys() - {"spendgate.http", "spendgate.stripe"}
     for module in tools:
         assert not imports(module) & (tools - {module}), module

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import asdict
+from collections.abc import Coroutine, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import pytest
@@ -20,9 +21,10 @@ from hypothesis.stateful import (
 )
 
 from policy_server.core.errors import HoldClosed
-from policy_server.core.policy import RefundRule
-from policy_server.core.types import Amount, Outcome, SpendCall, Verdict
+from policy_server.core.policy import PolicyMode, RefundRule
+from policy_server.core.types import Amount, AuditEvent, Outcome, SpendCall, Verdict
 from policy_server.core.window import Window
+from policy_server.store.images import SORTED_SETS, Ledger
 from tests.ledger_model import Asked, Counter, Decision, Effect, LedgerModel, Report
 from tests.processes import Process, redis_url
 from tests.world import CHARGES, DAY, HOLD_TTL_MS, HOUR, MINUTE, World, calls, key_id, usd
@@ -54,9 +56,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.world = self.run(self._world(url))
         self.model = LedgerModel(HOLD_TTL_MS)
-        self.limits = {"usd/run": 240, "calls/run": 12, "usd/day": 300, "usd/total": 600}
+        self.limits = {"usd/run": 240, "calls/run": 12, "usd/day": 300, "usd/total": 600, "usd/hour": 250}
         self.highest = dict(self.limits)
-        self.policy: dict[str, Any] = {"unpriced": (CHARGES,), "refunds": RefundRule.RESTORE}
+        self.policy: dict[str, Any] = {
+            "unpriced": (CHARGES,),
+            "refunds": RefundRule.RESTORE,
+            "budgets": ("team",),
+            "repeated_refusals_max": 0,
+        }
+        self.run(self.world.server.administration.set_budget("", "team", [self.budget]))
         self.key = self.run(self.world.key(*self.caps, **self.policy))
         self.verdicts: dict[Effect, Verdict] = {}
         self.asked: dict[Effect, Asked] = {}
@@ -83,10 +91,13 @@ class LedgerMachine(RuleBasedStateMachine):
             usd(self.limits["usd/total"], Window.TOTAL),
         ]
 
-    @rule(run=RUNS, step=STEPS, asked=CALLS)
-    def authorize(self, run: str, step: str, asked: Asked) -> None:
-        """Ask both; they decide alike."""
-        call = SpendCall(
+    @property
+    def budget(self) -> Any:
+        """What the key shares with others, tested after its own caps."""
+        return usd(self.limits["usd/hour"], Window.HOUR)
+
+    def _call(self, run: str, step: str, asked: Asked, *, validate_only: bool = False) -> SpendCall:
+        return SpendCall(
             self.key,
             CHARGES,
             None if asked.amount is None else Amount(asked.amount, "USD"),
@@ -97,18 +108,16 @@ class LedgerMachine(RuleBasedStateMachine):
             refunded_object_id=asked.refunded,
             moves_money=True,
             unpriced=asked.amount is None,
+            validate_only=validate_only,
         )
-        verdict = self.run(self.world.server.decide(call))
+
+    @rule(run=RUNS, step=STEPS, asked=CALLS)
+    def authorize(self, run: str, step: str, asked: Asked) -> None:
+        """Ask both; they decide alike."""
+        verdict = self.run(self.world.server.decide(self._call(run, step, asked)))
         effect = (run, step)
-        expected = self.model.authorize(self.world.now_ms, self.caps, effect, asked)
-        assert expected == Decision(
-            verdict.allowed,
-            str(verdict.reason or ""),
-            verdict.rule,
-            verdict.attempt,
-            str(verdict.replay or ""),
-            verdict.object_id,
-        )
+        expected = self.model.authorize(self.world.now_ms, [*self.caps, self.budget], effect, asked)
+        assert expected == _decision(verdict)
         if verdict.allowed:
             self.verdicts[effect] = verdict
             self.asked[effect] = asked
@@ -119,6 +128,39 @@ class LedgerMachine(RuleBasedStateMachine):
         """Repeat a call that was allowed before, as it was."""
         effect = data.draw(st.sampled_from(sorted(self.asked)))
         self.authorize(*effect, self.asked[effect])
+
+    @rule(run=RUNS, step=STEPS, asked=CALLS)
+    def ask_what_if(self, run: str, step: str, asked: Asked) -> None:
+        """Ask without meaning it: the answer is the same, and nothing changes, not even what is overdue."""
+        before = self.run(self.world.dump())
+        verdict = self.run(self.world.server.decide(self._call(run, step, asked, validate_only=True)))
+        copy = deepcopy(self.model)
+        expected = copy.authorize(self.world.now_ms, [*self.caps, self.budget], (run, step), asked)
+        if expected.allowed and not expected.replay:
+            expected = replace(expected, attempt=verdict.attempt, object_id=verdict.object_id)
+        assert expected == _decision(verdict)
+        assert self.run(self.world.dump()) == before
+
+    @rule(really=RARELY)
+    def freeze_or_end_the_freeze(self, really: bool) -> None:
+        """Stop the account for a little while; what is under way can be settled all the same."""
+        if not (really or self.model.frozen):
+            return
+        administration = self.world.server.administration
+        if self.model.frozen:
+            self.run(administration.unfreeze(""))
+        else:
+            self.run(administration.freeze("", "looked odd"))
+        self.model.frozen = not self.model.frozen
+
+    @rule(really=RARELY)
+    def begin_or_end_shadow(self, really: bool) -> None:
+        """Let caps refuse nothing for a little while."""
+        if not (really or self.model.shadow):
+            return
+        self.model.shadow = not self.model.shadow
+        self.policy["mode"] = PolicyMode.SHADOW if self.model.shadow else PolicyMode.ENFORCE
+        self.run(self.world.change(self.key, *self.caps, **self.policy))
 
     @precondition(lambda self: self.counted)
     @rule(data=st.data(), run=RUNS, step=STEPS, amount=AMOUNTS, absorbs=st.booleans())
@@ -204,13 +246,15 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.run(self.world.server.settler.expire_holds()) == self.model.expire(self.world.now_ms)
 
     @rule(
-        cap=st.sampled_from(["usd/run", "calls/run", "usd/day", "usd/total"]),
+        cap=st.sampled_from(["usd/run", "calls/run", "usd/day", "usd/total", "usd/hour"]),
         factor=st.sampled_from([1, 2, 5]),
     )
     def change_a_cap(self, cap: str, factor: int) -> None:
         """Raise or lower one limit."""
-        self.limits[cap] = {"usd/run": 120, "calls/run": 6, "usd/day": 150, "usd/total": 300}[cap] * factor
+        least = {"usd/run": 120, "calls/run": 6, "usd/day": 150, "usd/total": 300, "usd/hour": 120}
+        self.limits[cap] = least[cap] * factor
         self.highest[cap] = max(self.highest[cap], self.limits[cap])
+        self.run(self.world.server.administration.set_budget("", "team", [self.budget]))
         self.run(self.world.change(self.key, *self.caps, **self.policy))
 
     @invariant()
@@ -235,6 +279,26 @@ class LedgerMachine(RuleBasedStateMachine):
             )
 
     @invariant()
+    def events_tell_the_whole_ledger(self) -> None:
+        """What was changed is in the events, so that from them alone comes what Redis has."""
+        assert told_by_events(self.run(self.world.events())) == self.run(self._kept())
+
+    async def _kept(self) -> dict[str, Any]:
+        """What of the ledger is in Redis."""
+        root = "spendgate:{default}:"
+        everything = await self.world.dump(expiry=True)
+        kept = {
+            name.removeprefix(root): (value, _seconds(goes_at_ms))
+            for name, (value, goes_at_ms) in everything.items()
+            if name.startswith(root)
+        }
+        del kept["audit"]
+        del kept["account"][0]["epoch"]
+        if not kept["account"][0]:
+            del kept["account"]
+        return kept
+
+    @invariant()
     def no_cap_is_exceeded(self) -> None:
         """Settled and held stay within the highest limit there was, but for what is flagged."""
         for (cap, span), (settled, held) in self._real_counts().items():
@@ -247,15 +311,56 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.run(self._read_counts())
 
     async def _read_counts(self) -> dict[Counter, tuple[int, int]]:
-        prefix = f"spendgate:{{default}}:count:{key_id(self.key)}:"
+        prefixes = [f"spendgate:{{default}}:count:{owner}:" for owner in (key_id(self.key), "budget:team")]
         found: dict[Counter, tuple[int, int]] = {}
         for name in await self.world.redis.keys("*:count:*"):
-            assert name.startswith(prefix)
+            (prefix,) = (one for one in prefixes if name.startswith(one))
             cap, _, span = name.removeprefix(prefix).partition(":")
             settled, held = await self.world.redis.hmget(name, ["settled", "held"])
             if int(settled or 0) or int(held or 0):
                 found[cap, span] = (int(settled or 0), int(held or 0))
         return found
+
+
+def told_by_events(events: Sequence[AuditEvent]) -> dict[str, Any]:
+    """The ledger as its events tell it: the value of each key, and when it goes."""
+    ledger = Ledger()
+    for event in events:
+        ledger.apply(event.sequence, event.fields)
+    told: dict[str, Any] = {
+        name: (image.fields, _seconds(image.goes_at_ms))
+        for name, image in ledger.keys.items()
+        if image.fields
+    }
+    for name in SORTED_SETS:
+        if name in told:
+            told[name] = (_sorted(told[name][0]), 0)
+    told["sequence"] = (str(ledger.sequence), 0)
+    if ledger.deadlines:
+        told["deadlines"] = (_sorted(ledger.deadlines), 0)
+    return told
+
+
+def _sorted(scores: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The members of a sorted set as Redis tells them."""
+    return sorted(((member, float(score)) for member, score in scores.items()), key=lambda one: one[::-1])
+
+
+def _seconds(time_ms: int) -> int:
+    """Near enough: Redis tells only how long a key still stays, while time goes on."""
+    return round(time_ms / 10_000)
+
+
+def _decision(verdict: Verdict) -> Decision:
+    """A verdict in the model's words; its rules have no budget before them."""
+    return Decision(
+        verdict.allowed,
+        str(verdict.reason or ""),
+        verdict.rule.removeprefix("team: "),
+        verdict.attempt,
+        str(verdict.replay or ""),
+        verdict.object_id,
+    )
 
 
 @pytest.mark.timeout(400)  # a failure is made small before it is shown, which takes its time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,9 +11,17 @@ from pathlib import Path
 import pytest_asyncio
 
 from policy_server.core.errors import SpendgateError
-from policy_server.core.types import Amount, Outcome, Settlement, SettleResult, SpendCall, Verdict
+from policy_server.core.types import (
+    Amount,
+    Observation,
+    Outcome,
+    Settlement,
+    SettleResult,
+    SpendCall,
+    Verdict,
+)
 from tests.processes import Process, temporary_folder
-from tests.world import CHARGES, World, usd
+from tests.world import CHARGES, World, key_id, usd
 
 
 class CuttingProxy:
@@ -61,28 +70,34 @@ async def proxy(redis_server: Process, redis: str) -> AsyncIterator[tuple[Cuttin
 
 
 async def test_a_lost_reply_counts_nothing_twice(proxy: tuple[CuttingProxy, World]) -> None:
-    """Repeated with its request id until it is answered, each call is held and settled exactly once."""
+    """Failure 4: after five hundred lost replies each call is held, settled and observed exactly once."""
     cutter, world = proxy
-    key = await world.key(usd(1_000_000))
+    key = await world.key(usd(100_000_000))
     cutter.cutting = True
-    settled = released = calls = 0
+    calls = settled = observed = 0
     while cutter.cuts < 500:
         calls += 1
-        n = calls
-        call = SpendCall(key, CHARGES, Amount(10, "USD"), f"run-{n}", request_id=f"request-{n}")
+        call = SpendCall(key, CHARGES, Amount(10, "USD"), f"run-{calls}", request_id=f"request-{calls}")
         verdict = await _until_answered(world, call)
         assert (verdict.allowed, verdict.duplicate, verdict.attempt) == (True, False, 1)
-        if n % 3:
-            outcome = Outcome.SUCCEEDED if n % 3 == 1 else Outcome.FAILED
-            await _until_settled(world, Settlement(verdict.authorization_id, 1, outcome))
-            settled += outcome is Outcome.SUCCEEDED
-            released += outcome is Outcome.FAILED
+        match calls % 4:
+            case 1:
+                await _until_settled(world, Settlement(verdict.authorization_id, 1, Outcome.SUCCEEDED))
+                settled += 10
+            case 2:
+                await _until_settled(world, Settlement(verdict.authorization_id, 1, Outcome.FAILED))
+            case 3:
+                made = Settlement(verdict.authorization_id, 1, Outcome.SUCCEEDED, object_id=f"ch_{calls}")
+                await _until_settled(world, made)
+                await _until_observed(world, Observation(key_id(key), f"ch_{calls}", Amount(7, "USD")))
+                settled += 7
+                observed += 1
     cutter.cutting = False
-    assert settled > 100
-    assert await world.count(key) == (10 * settled, 10 * (calls - settled - released))
+    held = 10 * (calls // 4)
+    assert await world.count(key) == (settled, held)
     events = await world.events()
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    assert len(events) == 1 + calls + settled + released
+    assert len(events) == 1 + calls + (calls - calls // 4) + observed
 
 
 async def _until_answered(world: World, call: SpendCall) -> Verdict:
@@ -98,3 +113,9 @@ async def _until_settled(world: World, settlement: Settlement) -> None:
         (result,) = await world.server.settler.settle([settlement])
         if isinstance(result, SettleResult):
             return
+
+
+async def _until_observed(world: World, observation: Observation) -> None:
+    while True:
+        with contextlib.suppress(SpendgateError):
+            return await world.server.settler.record_observations([observation])

@@ -13,6 +13,7 @@ from spendgate import errors
 from spendgate.payment_tools import PAYMENT_TOOLS, RunTools, ToolAnswer
 from spendgate.vault_deps import SharedDepsWarning, VaultDeps
 from tests.processes import wait_for
+from tests.relay import Relay
 from tests.stack import STRIPE_KEY, Stack, VaultKey, cap
 
 CARD: dict[str, Any] = {"amount": 1900, "currency": "usd", "source": "tok_visa"}
@@ -170,6 +171,21 @@ async def test_a_lost_answer_is_found_out_by_repeating(stack: Stack) -> None:
     stack.simulator.fault("drop_reply")
     answer = await run_tools(stack, stack.key()).call("charge", CARD)
     assert answer.done
+    assert stack.simulator.money["charged"] == 1900
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_connection_that_breaks_is_repeated(stack: Stack, asynchronous: bool) -> None:
+    """The sidecar's own answer is lost: the same effect again, and its first answer."""
+    with Relay(stack.origin().removesuffix("/stripe")) as relay:
+        tools = RunTools(VaultDeps(stack.key().text, "run-1", sidecar=relay.origin))
+        relay.lose = 2
+        call = (
+            tools.call("charge", CARD) if asynchronous else asyncio.to_thread(tools.call_sync, "charge", CARD)
+        )
+        answer = await call
+        assert answer.done
+        assert len(relay.passed) == 3
     assert stack.simulator.money["charged"] == 1900
 
 

@@ -36,7 +36,7 @@ def documented(where: str) -> set[str]:
 
 
 async def test_the_sidecar_answers_at_the_documented_paths_alone() -> None:
-    """Of each vendor's versions, and the two for its health."""
+    """Of each vendor's versions, the two for its health, and the one for what a key may call."""
     settings = SidecarSettings(
         stripe_secret_key="rk_test_1",
         twilio_account_sid=f"AC{1:032x}",
@@ -44,7 +44,7 @@ async def test_the_sidecar_answers_at_the_documented_paths_alone() -> None:
         sidecar_token="token",
     )
     shared, root = Sidecar(settings)._routes()
-    own = {"/healthz", "/readyz"}
+    own = {"/healthz", "/readyz", "/spendgate/allowed"}
     assert documented("sidecar") == own | {f"{route.path}…" for route in shared}
     assert documented("sidecar's root port") == own | {f"{route.path}…" for route in root}
 

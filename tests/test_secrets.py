@@ -28,6 +28,7 @@ from tests.processes import (
     policy_server_process,
     redis_process,
     temporary_folder,
+    wait_for,
 )
 from tests.stack import CHARGE, sidecar_process, simulator_process
 from tests.test_cli import Operator
@@ -221,7 +222,7 @@ def _use_http(run: Run, sidecar: Process, key: str) -> None:
         ):
             assert call(charges, dict(CHARGE), key, run_id, **more).status_code == 400
         for path in (f"/stripe/v1/{key}", f"{charges}/{stripe_key}", f"{charges}/{key}"):
-            assert call(path, dict(CHARGE), key, "run-4").status_code == 400
+            assert call(path, dict(CHARGE), key, "run-4").status_code in {400, 403}
         assert call(f"/{key}", dict(CHARGE), key, "run-4").status_code == 404
         assert call(charges, {**CHARGE, "description": "crash"}, key, "run-5").status_code == 500
         assert call(charges, dict(CHARGE), key, "crash-early").status_code == 500
@@ -284,6 +285,18 @@ def _start_badly(run: Run, folder: Path, redis_url: str, address: str, ours: Aut
     wrong = run.keep("a wrong password of Redis", secrets.token_urlsafe(24))
     right = run.secrets["the password of Redis"]
     authority = {"SPENDGATE_REDIS_CA": str(ours.file)}
+    archive = f"//user:{run.keep('the password of the archive', secrets.token_urlsafe(24))}@"
+    away = authority | {
+        "SPENDGATE_ARCHIVE_URL": f"postgresql:{archive}{HERE}:9/db",
+        "SPENDGATE_LOG_LEVEL": "DEBUG",
+        "SPENDGATE_DRAIN_S": "1",
+    }
+    with policy_server_process(folder, redis_url, name="archive-away", env=away) as process:
+        wait_for(lambda: "OperationalError" in process.log or "archive" in process.log, "it says so", process)
+    bad_archives = {
+        "bad-archive": authority | {"SPENDGATE_ARCHIVE_URL": f"postgresql{archive}{HERE}:9/db"},
+        "far-archive": authority | {"SPENDGATE_ARCHIVE_URL": f"postgresql:{archive}192.0.2.1:9/db"},
+    }
     bad: list[Process] = [
         policy_server_process(folder, redis_url.replace(right, wrong), name="bad-password", env=authority),
         policy_server_process(
@@ -293,6 +306,7 @@ def _start_badly(run: Run, folder: Path, redis_url: str, address: str, ours: Aut
         policy_server_process(
             folder, redis_url.replace(HERE, "192.0.2.1") + "?ssl_cert_reqs=none", name="bad-tls"
         ),
+        *(policy_server_process(folder, redis_url, name=name, env=env) for name, env in bad_archives.items()),
         policy_server_process(folder, redis_url, "--hold-ttl-s", "no", name="bad-number", env=authority),
     ]
     stripe_key = run.secrets["the key at Stripe"]
@@ -305,14 +319,15 @@ def _start_badly(run: Run, folder: Path, redis_url: str, address: str, ours: Aut
         base = settings.pop("stripe_api_base", f"http://{HERE}:9")
         bad.append(sidecar_process(folder, address, base, name=name, **settings))
     for process in bad:
-        with pytest.raises(ProcessFailed, match=f"{process.name} ended at once"):
-            process.start()
+        with pytest.raises(ProcessFailed, match=f"{process.name} ended at once"), process:
+            pass
         assert "Traceback" not in process.log, process.log
 
 
 def _collect(run: Run, folder: Path) -> None:
+    run.keep("the key that signs the record", (folder / "audit.key").read_text().splitlines()[1])
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in {"admin.token", "sidecar.token"}:
+        if path.is_file() and path.name not in {"admin.token", "sidecar.token", "audit.key"}:
             run.write(f"file {path.name}", path.read_bytes())
 
 
@@ -328,7 +343,7 @@ def test_nothing_that_was_written_holds_a_secret(run: Run) -> None:
         b"secret_hash",
     ):
         assert proof in everything, f"the run did what it should, and the search sees it: {proof!r}"
-    assert len(run.secrets) == 11
+    assert len(run.secrets) == 13
     assert all(len(secret) >= 24 for secret in run.secrets.values())
     assert run.leaks() == [], "\n".join(run.leaks())
 

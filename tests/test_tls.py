@@ -264,8 +264,8 @@ def test_a_policy_server_takes_no_redis_that_is_not_the_one_it_knows(
         del env["SPENDGATE_REDIS_CERT"], env["SPENDGATE_REDIS_KEY"]
     with tls_relay(secured.folder / "redis.sock", shown, ours) as port:
         process = policy_server_process(tmp_path, f"rediss://:hunter2@{HERE}:{port}/0", env=env)
-        with pytest.raises(ProcessFailed, match="Redis does not answer"):
-            process.start()
+        with pytest.raises(ProcessFailed, match="Redis does not answer"), process:
+            pass
     assert "hunter2" not in process.log
 
 
@@ -395,8 +395,8 @@ def test_a_policy_server_that_would_speak_in_the_clear_does_not_start(
 ) -> None:
     """Neither to callers nor to Redis on other machines; it names the setting that helps, and no secret."""
     process = policy_server_process(tmp_path, redis_url_of(secured), env=env)
-    with pytest.raises(ProcessFailed, match="ended at once"):
-        process.start()
+    with pytest.raises(ProcessFailed, match="ended at once"), process:
+        pass
     assert names in process.log
     assert "hunter2" not in process.log
 
@@ -418,8 +418,8 @@ def test_a_sidecar_that_would_speak_in_the_clear_does_not_start(
     settings = {"policy_address": f"{HERE}:1", "stripe_api_base": f"http://{HERE}:1", **settings}
     policy_address, stripe_base = settings.pop("policy_address"), settings.pop("stripe_api_base")
     process = sidecar_process(tmp_path, policy_address, stripe_base, sidecar_token="sgt_secret", **settings)
-    with pytest.raises(ProcessFailed, match="ended at once"):
-        process.start()
+    with pytest.raises(ProcessFailed, match="ended at once"), process:
+        pass
     assert names in process.log
     assert "sgt_secret" not in process.log
 

@@ -24,6 +24,7 @@ from sidecar.vendor import Call, Failed, Money, Seen, Succeeded, Unclear
 from spendgate.v1 import policy_pb2
 from tests.processes import Process, redis_process, temporary_folder, wait_for
 from tests.stack import CHARGE, Stack, VaultKey, cap, running_stack
+from tests.test_reconcile import reconcile
 
 ACCOUNT = f"AC{7:032x}"
 TOKEN = "0123456789abcdefTheTokenOfTheTests"
@@ -326,6 +327,27 @@ def test_a_price_is_counted_when_it_shows(stack: Stack, twilio: Simulated) -> No
     stack.settled(key, 1)
     observed = [one for one in stack.events(key) if one.reason == "observed"]
     assert [(one.object_id, one.settled_amount.minor_units) for one in observed] == [(sid, 1)]
+
+
+def test_reconciling_counts_the_prices_that_nobody_looked_at(stack: Stack, twilio: Simulated) -> None:
+    """Each once, in the windows of its message; one without a price yet waits for the next time."""
+    key = sender(stack, account="texts")
+    sids = [say(sdk(stack, key, f"run-{n}")).sid for n in range(3)]
+    twilio.move(sids[0], status="delivered", price="-0.00790")
+    twilio.move(sids[1], status="delivered", price="-0.01580")
+    credentials = {
+        "twilio_account_sid": ACCOUNT,
+        "twilio_auth_token": TOKEN,
+        "twilio_api_base": twilio.origin,
+    }
+    stack.settled(key, 0)
+    answer = reconcile(stack, key, **credentials)
+    assert (answer.report["settled_authorizations"], answer.report["settled_missing"]) == (3, [])
+    assert [one["object_id"] for one in answer.report["prices_counted"]] == sorted(sids[:2])
+    stack.settled(key, 3)
+    twilio.move(sids[2], status="delivered", price="-0.00790")
+    assert len(reconcile(stack, key, **credentials).report["prices_counted"]) == 1
+    stack.settled(key, 4)
 
 
 def test_a_list_counts_every_price_on_it(stack: Stack, twilio: Simulated) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -9,10 +10,12 @@ from zoneinfo import ZoneInfo
 
 from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
+from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
+from policy_server.core.explainer import Explainer
 from policy_server.core.policy import Cap, Policy
-from policy_server.core.ports import ArchivedEvent, ArchiveHead
+from policy_server.core.ports import Archive, ArchivedEvent, ArchiveHead
 from policy_server.core.settler import Settler
 from policy_server.core.strangers import Strangers
 from policy_server.core.trail import Trail
@@ -32,7 +35,9 @@ from policy_server.core.window import Window
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import connect_watcher
 from policy_server.store.ledger import RedisLedger
+from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
+from policy_server.store.scripts import Scripts
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -70,8 +75,10 @@ class Server:
     def __init__(self, world: World, *, skew_ms: int = 0) -> None:
         """``skew_ms`` is how far the server's own clock is ahead of the store's."""
         clock = world.now
-        self.ledger = RedisLedger(world.redis, retention_ms=world.retention_ms, clock=clock)
-        self.registry = RedisRegistry(world.redis, clock=clock)
+        self.continuity = Continuity(world.archive, RedisMarks(world.redis))
+        scripts = Scripts(world.redis, self.continuity, backlog_max=world.backlog_max, clock=clock)
+        self.ledger = RedisLedger(scripts, retention_ms=world.retention_ms)
+        self.registry = RedisRegistry(scripts, self.continuity, clock=clock)
         self.directory = Directory(self.registry)
         self.strangers = Strangers(clock)
         self.authorizer = Authorizer(
@@ -82,6 +89,7 @@ class Server:
             strangers=self.strangers,
             hold_ttl_ms=HOLD_TTL_MS,
         )
+        self.explainer = Explainer(self.ledger, self.registry, clock, hold_ttl_ms=HOLD_TTL_MS)
         self.settler = Settler(self.ledger, self.registry, self.directory, self.strangers)
         self.administration = Administration(self.registry, self.ledger, clock)
 
@@ -118,14 +126,23 @@ class NothingArchived:
 class World:
     """A server, its Redis, its clock, and short ways to ask and to look."""
 
-    def __init__(self, url: str, *, retention_ms: int = RETENTION_MS) -> None:
+    def __init__(
+        self,
+        url: str,
+        archive: Archive | None = None,
+        *,
+        backlog_max: int = 0,
+        retention_ms: int = RETENTION_MS,
+    ) -> None:
         self.now_ms = NOON
+        self.backlog_max = backlog_max
         self.retention_ms = retention_ms
         # Any: redis-py types its replies for bytes and text at once; here all is text.
         # No time limit: a busy machine is not a Redis that is away.
         self.redis: Any = connect_watcher(url)
+        self.archive: Archive = archive or NothingArchived()
         self.server = Server(self)
-        self.trail = Trail(RedisAuditTail(self.redis, self.redis), NothingArchived())
+        self.trail = Trail(RedisAuditTail(self.redis, self.redis), self.archive)
         self._keys = 0
 
     async def close(self) -> None:
@@ -222,9 +239,17 @@ class World:
         (name,) = await self.redis.keys(f"*hold:{verdict.authorization_id}")
         return dict(await self.redis.hgetall(name))
 
-    async def dump(self) -> dict[str, Any]:
-        """Every Redis key with its value."""
-        return {name: await self._value(name) for name in sorted(await self.redis.keys("*"))}
+    async def dump(self, *, expiry: bool = False) -> dict[str, Any]:
+        """Every Redis key with its value; with ``expiry``, also about when it goes, in ms, or 0."""
+        values = {name: await self._value(name) for name in sorted(await self.redis.keys("*"))}
+        if not expiry:
+            return values
+        return {name: (value, await self._goes_at_ms(name)) for name, value in values.items()}
+
+    async def _goes_at_ms(self, name: str) -> int:
+        # Redis 6 tells only how long it still stays.
+        left_ms = await self.redis.pttl(name)
+        return 0 if left_ms < 0 else time.time_ns() // 1_000_000 + int(left_ms)
 
     async def _value(self, name: str) -> Any:
         kind = await self.redis.type(name)

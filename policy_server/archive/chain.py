@@ -58,9 +58,13 @@ def fields_of(body: str | bytes) -> dict[str, str]:
         parts = from_json(body)
     except ValueError:
         parts = _escaped(body)
-    if not isinstance(parts, list) or len(parts) % 2 or not all(isinstance(part, str) for part in parts):
-        raise BodyInvalid("it is not a list of names and values")
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+    try:
+        fields: dict[str, str] = dict(zip(parts[::2], parts[1::2], strict=True))
+        "".join(fields)
+        "".join(fields.values())
+    except (TypeError, ValueError):
+        raise BodyInvalid("it is not a list of names and values") from None
+    return fields
 
 
 def _escaped(body: str | bytes) -> Any:

@@ -18,7 +18,7 @@ from policy_server.core.ports import ArchiveHead, Backlog, Waiting
 
 log = logging.getLogger(__name__)
 
-BATCH = 2_000
+BATCH = 1_000
 """How many events one transaction takes at most."""
 
 KEPT = 10_000

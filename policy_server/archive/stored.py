@@ -107,9 +107,9 @@ def _events(connection: Connection, account_id: int) -> Iterator[StoredEvent]:
         .order_by(event.c.id)
     )
     first = event_id(account_id, 0)
-    rows = connection.execution_options(yield_per=_CHUNK).execute(query)
-    for id_, hash_, body, created_at_ms, *found_by in rows:
-        yield StoredEvent(id_ - first, hash_, body.encode(), created_at_ms, tuple(found_by))
+    for rows in connection.execution_options(yield_per=_CHUNK).execute(query).partitions():
+        for id_, hash_, body, created_at_ms, *found_by in rows:
+            yield StoredEvent(id_ - first, hash_, body.encode(), created_at_ms, tuple(found_by))
 
 
 def _checkpoints(connection: Connection, account_id: int, name: str) -> list[Checkpoint]:

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from policy_server.core import vault_key
-from policy_server.core.authorizer import DEFAULT_ACCOUNT, Now, cap_status
+from policy_server.core import derived_key, vault_key
+from policy_server.core.authorizer import DEFAULT_ACCOUNT, Now
 from policy_server.core.errors import (
     BudgetNotFound,
     FieldInvalid,
+    RunNotFrozen,
     VaultKeyIsRevoked,
     VaultKeyNotFound,
     VersionConflict,
 )
+from policy_server.core.judging import cap_status
 from policy_server.core.policy import Cap, Policy, PolicyView, check_caps, check_name
 from policy_server.core.ports import AccountRecord, CountedCap, KeyRecord, Ledger, Registry
-from policy_server.core.types import CapStatus, VaultKeyState
+from policy_server.core.types import CapStatus, FrozenRun, VaultKeyState
 from policy_server.core.window import Calendar, Window
 
 _TRIES = 5
 """How often a change is tried when another one came between reading and writing."""
+
+
+_REVOKED_DERIVED_MAX = 1000
+"""How many derived keys of one vault key can be revoked alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Administration:
             version=1,
             policy=policy,
             created_at_ms=self._now(),
+            root_public_key=derived_key.root_public_key(key.secret),
         )
         return NewVaultKey(key, await self._registry.create_key(record))
 
@@ -105,6 +112,27 @@ class Administration:
                 continue
         raise VersionConflict(record.version)
 
+    async def revoke_derived_key(self, key_id: str, derived_key_id: str) -> KeyRecord:
+        """End one derived key and those derived from it; ending it again changes nothing."""
+        if not derived_key.is_derived_key_id(derived_key_id):
+            raise FieldInvalid("derived_key_id", "must be the 16 characters of a derived key's public id")
+        for _ in range(_TRIES):
+            record = await self.get_key(key_id)
+            if record.revoked_at_ms is not None:
+                raise VaultKeyIsRevoked(key_id)
+            if derived_key_id in record.revoked_derived:
+                return record
+            if len(record.revoked_derived) >= _REVOKED_DERIVED_MAX:
+                raise FieldInvalid(
+                    "derived_key_id",
+                    f"can't be revoked, as {_REVOKED_DERIVED_MAX} are already; revoke the vault key itself",
+                )
+            try:
+                return await self._registry.revoke_derived_key(record, derived_key_id)
+            except VersionConflict:
+                continue
+        raise VersionConflict(record.version)
+
     async def usage(self, key_id: str, run_id: str) -> tuple[KeyRecord, list[CapStatus]]:
         """Return a vault key and how full its caps are; those per run only for ``run_id``."""
         record = await self.get_key(key_id)
@@ -135,6 +163,16 @@ class Administration:
         return await self._change_account(
             account, lambda old: replace(old, freeze_reason=None), "ended the freeze"
         )
+
+    async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
+        """Return runs of the account that are frozen, the latest first."""
+        return await self._ledger.frozen_runs(_account_name(account), offset, limit)
+
+    async def unfreeze_run(self, key_id: str, run_id: str) -> None:
+        """Let a frozen run go on; raises `RunNotFrozen` when it is not."""
+        record = await self.get_key(key_id)
+        if not await self._ledger.unfreeze_run(record.account, key_id, run_id):
+            raise RunNotFrozen(key_id, run_id)
 
     async def set_budget(self, account: str, name: str, caps: Sequence[Cap]) -> AccountRecord:
         """Make or replace a budget."""

@@ -52,12 +52,10 @@ def name_effect(call: SpendCall, vault_key_id: str, *, by_parameters: bool) -> E
 
     In this order: the idempotency key; run and step; run and endpoint for calls
     that move money, unless ``by_parameters``; run, endpoint and fingerprint.
-    Raises `FieldInvalid` when there is nothing to name it by.
+    It names itself so, or by its run.
     """
     if call.idempotency_key:
         kind, name = "key", call.idempotency_key
-    elif not call.run_id:
-        raise FieldInvalid("run_id", "or idempotency_key must be given, so that a repeat can be recognised")
     elif call.step:
         kind, name = "step", f"{call.run_id}:{call.step}"
     elif call.spends and not by_parameters:
@@ -67,6 +65,16 @@ def name_effect(call: SpendCall, vault_key_id: str, *, by_parameters: bool) -> E
     # A run and a step are hashed apart, so that no choice of names collides.
     parts = (call.run_id, call.step) if kind == "step" else (name,)
     return Effect(name, f"az_{vault_key_id}_{_digest(vault_key_id, kind, *parts)}")
+
+
+def same_call(call: SpendCall, *, by_parameters: bool) -> str:
+    """Return what makes two refused calls of one run the same.
+
+    Endpoint and parameters; for calls that move money and name no effect of
+    their own the endpoint alone, because within the run they are one effect.
+    """
+    one_effect = call.spends and not (call.idempotency_key or call.step or by_parameters)
+    return call.endpoint if one_effect else f"{call.endpoint} {fingerprint_of(call)}"
 
 
 def upstream_key(effect: Effect, attempt: int) -> str:

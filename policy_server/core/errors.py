@@ -4,12 +4,17 @@
     ├── FieldInvalid          a field is missing or malformed
     ├── StoreUnavailable      the counter store did not answer in time or not well
     ├── ArchiveUnavailable    the audit archive did not answer in time or not well
+    ├── LedgerLost            the store has not the ledger that was counted in, or an older state
+    ├── LedgerPresent         the ledger of the account is not lost
+    ├── ArchiveBroken         the archive lacks or has changed what a rebuild needs
+    ├── AuditBacklogFull      too many audit events wait for the archive
     ├── NothingLost           the archive has all that was ever archived
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
     ├── NameTaken             a working vault key has this name
     ├── VersionConflict       the policy is not the version the caller expected
     ├── BudgetNotFound        the account has no such budget
+    ├── RunNotFrozen          the run is not frozen for this vault key
     ├── HoldNotFound          no hold has this authorization id
     └── HoldClosed            the hold was closed with another outcome
 
@@ -41,6 +46,47 @@ class StoreUnavailable(SpendgateError):
 
 class ArchiveUnavailable(SpendgateError):
     """The audit archive did not answer in time or not well."""
+
+
+class LedgerLost(SpendgateError):
+    """The store has not the ledger that was counted in, or an older state of it."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(
+            f"the counters of account {account} were lost or set back; "
+            "an operator must restore them with 'spendgate ledger rebuild'",
+            account=account,
+        )
+
+
+class LedgerPresent(SpendgateError):
+    """The ledger of the account is not lost, so there is nothing to rebuild."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"the ledger of account {account} is not lost; it is not rebuilt", account=account)
+
+
+class ArchiveBroken(SpendgateError):
+    """The archive lacks or has changed what a rebuild needs."""
+
+    def __init__(self, account: str, sequence: int, what: str) -> None:
+        super().__init__(
+            f"event {sequence} of account {account} in the archive {what}; no ledger can be rebuilt from it. "
+            "Restore a backup of the archive",
+            account=account,
+            sequence=str(sequence),
+        )
+
+
+class AuditBacklogFull(SpendgateError):
+    """So many audit events wait for the archive that no more calls are let through."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(
+            f"too many audit events of account {account} wait for the archive "
+            "(SPENDGATE_AUDIT_BACKLOG_MAX); see why it does not take them",
+            account=account,
+        )
 
 
 class NothingLost(SpendgateError):
@@ -94,6 +140,17 @@ class BudgetNotFound(SpendgateError):
         super().__init__(f"the account has no budget named {name!r}", name=name)
 
 
+class RunNotFrozen(SpendgateError):
+    """The run is not frozen for this vault key."""
+
+    def __init__(self, vault_key_id: str, run_id: str) -> None:
+        super().__init__(
+            f"the run {run_id!r} is not frozen for the vault key {vault_key_id}",
+            vaultKeyId=vault_key_id,
+            runId=run_id,
+        )
+
+
 class HoldNotFound(SpendgateError):
     """No hold has this authorization id."""
 
@@ -104,7 +161,7 @@ class HoldNotFound(SpendgateError):
 
 
 class HoldClosed(SpendgateError):
-    """The hold was closed with another outcome, or a later attempt took its place."""
+    """The hold was closed with another outcome, or a later attempt or repeat took its place."""
 
     def __init__(self, authorization_id: str, state: str) -> None:
         super().__init__(

@@ -25,6 +25,13 @@ _NUMBER = re.compile(r"\[[0-9]*\]")
 _VENDOR_ACCOUNT = re.compile(r"[!-~]{1,255}")
 
 
+REPEATED_REFUSALS_MAX = 10
+"""Unless a policy says otherwise: more than frameworks repeat by themselves, which is 1 to 5 times,
+and less than a model that goes round in circles would."""
+
+_REPEATED_REFUSALS_MOST = 1_000_000
+
+
 class PolicyMode(StrEnum):
     """What a broken rule does."""
 
@@ -176,6 +183,8 @@ class Policy:
     unpriced: tuple[str, ...] = ()
     """Endpoints that may be called although nobody can tell the amount before."""
     refunds: RefundRule = RefundRule.COUNTED
+    repeated_refusals_max: int = REPEATED_REFUSALS_MAX
+    """How often the same call may be refused in a run before the run is frozen; 0 never freezes one."""
 
     def __post_init__(self) -> None:
         for name, values, most in (
@@ -198,6 +207,10 @@ class Policy:
         for account in self.vendor_accounts:
             if not _VENDOR_ACCOUNT.fullmatch(account):
                 raise FieldInvalid("vendor_accounts", f"must be ids such as 'acct_1', not {account!r}")
+        if not 0 <= self.repeated_refusals_max <= _REPEATED_REFUSALS_MOST:
+            raise FieldInvalid(
+                "repeated_refusals_max", f"must be from 1 to {_REPEATED_REFUSALS_MOST}, or 0 for never"
+            )
         check_caps(self.caps)
         for cap in self.caps:
             _refuse_idle("caps.endpoints", cap.endpoints, self.allow)
@@ -228,6 +241,7 @@ class Policy:
             vendor_accounts=tuple(stored.get("vendor_accounts", ())),
             unpriced=tuple(stored.get("unpriced", ())),
             refunds=RefundRule(stored.get("refunds", RefundRule.COUNTED)),
+            repeated_refusals_max=stored.get("repeated_refusals_max", REPEATED_REFUSALS_MAX),
         )
 
 
@@ -244,11 +258,19 @@ def cap_from_dict(stored: Mapping[str, Any]) -> Cap:
 
 @dataclass(frozen=True, slots=True)
 class OwnedCap:
-    """A cap and the budget it belongs to, or the vault key itself."""
+    """A cap and whose it is: a budget's, a derived key's, or else the vault key's."""
 
     cap: Cap
     id: str
     budget: str = ""
+    derived_key_id: str = ""
+    """The derived key that brings it; such a cap holds in shadow mode too."""
+
+    @property
+    def rule(self) -> str:
+        """The name by which a verdict's rule names the cap."""
+        owner = self.budget or self.derived_key_id
+        return f"{owner}: {self.id}" if owner else self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +334,10 @@ class PolicyView:
                 unpriced=any(pattern.matches(endpoint) for pattern in self._unpriced),
             )
         return known
+
+    def permitting(self, endpoint: str) -> str:
+        """Return the first entry of ``allow`` that permits ``endpoint``; empty when none does."""
+        return next((pattern.text for pattern in self._allow if pattern.matches(endpoint)), "")
 
     def allows_currency(self, currency: str, caps: Iterable[OwnedCap]) -> bool:
         """Tell whether money of ``currency`` may move under ``caps``, one of which must count it."""

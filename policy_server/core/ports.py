@@ -14,12 +14,15 @@ from policy_server.core.types import (
     AuditEvent,
     AuditFilter,
     DenyReason,
+    FrozenRun,
     LocalRefusal,
     Observation,
     Replay,
     Settlement,
     SettleResult,
     SpendCall,
+    UnresolvedCursor,
+    UnresolvedPage,
 )
 from policy_server.core.window import Span
 
@@ -36,6 +39,10 @@ class KeyRecord:
     policy: Policy
     created_at_ms: int
     revoked_at_ms: int | None = None
+    root_public_key: str = ""
+    """What derived keys are verified by; empty for keys from which none can be derived."""
+    revoked_derived: tuple[str, ...] = ()
+    """Public ids of derived keys that were revoked alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,16 @@ class Refusal:
     rule: str = ""
     detail: str = ""
     """What the message says beyond reason and rule."""
+    sealed: bool = False
+    """Whether a derived key says so, which holds in shadow mode too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What makes two refused calls of a run the same, and how often that may be."""
+
+    same_call: str
+    refusals_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,10 @@ class Question:
     """The object whose count a refund gives back; empty when the policy has another rule."""
     shadow: bool
     shadow_refusal: Refusal | None
+    derived_key_id: str = ""
+    """The derived key that makes the call, if it is one."""
+    loop: Loop | None = None
+    """How repeated refusals are counted; None where they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +141,8 @@ class Answer:
     shadow_reason: DenyReason | None
     asked: Amount | None
     """What the first call asked for, with a duplicate."""
+    needed: int | None
+    """What caps on money must have room for; None when the call was decided before any cap."""
     counts: tuple[tuple[int, int], ...]
     """Settled and held of each cap of the question."""
 
@@ -154,6 +177,15 @@ class Ledger(Protocol):
     async def expire_holds(self, account: str, limit: int) -> int:
         """Mark overdue holds unknown; return how many there were."""
 
+    async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
+        """Return frozen runs of the account, the latest first."""
+
+    async def unfreeze_run(self, account: str, vault_key_id: str, run_id: str) -> bool:
+        """Let a frozen run go on, and record it; tell whether it was frozen."""
+
+    async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
+        """Return unknown holds of the cursor's account, the oldest first."""
+
 
 class Registry(Protocol):
     """Keeps vault keys and accounts; every change is recorded in the same step."""
@@ -178,6 +210,9 @@ class Registry(Protocol):
 
     async def revoke_key(self, record: KeyRecord) -> KeyRecord:
         """End a key; `VersionConflict` when it has moved on."""
+
+    async def revoke_derived_key(self, record: KeyRecord, derived_key_id: str) -> KeyRecord:
+        """End one derived key of ``record``; `VersionConflict` when it has moved on."""
 
     async def update_account(self, old: AccountRecord, new: AccountRecord, detail: str) -> AccountRecord:
         """Replace ``old`` by ``new``; `VersionConflict` when it has moved on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.directory import Directory
@@ -10,7 +11,14 @@ from policy_server.core.effects import vault_key_id_of
 from policy_server.core.errors import HoldNotFound, SpendgateError
 from policy_server.core.ports import Ledger, Registry
 from policy_server.core.strangers import Strangers
-from policy_server.core.types import LocalRefusal, Observation, Settlement, SettleResult
+from policy_server.core.types import (
+    LocalRefusal,
+    Observation,
+    Settlement,
+    SettleResult,
+    UnresolvedCursor,
+    UnresolvedPage,
+)
 
 _EXPIRE_AT_ONCE = 500
 
@@ -80,6 +88,22 @@ class Settler:
             while found := await self._ledger.expire_holds(account, _EXPIRE_AT_ONCE):
                 marked += found
         return marked
+
+    async def unresolved(self, account: str, after: UnresolvedCursor | None, limit: int) -> UnresolvedPage:
+        """Return unknown holds, the oldest of an account first; of every account when it is empty."""
+        accounts = [account] if account else sorted(await self._registry.accounts())
+        if after is not None:
+            accounts = [one for one in accounts if one >= after.account]
+        page = UnresolvedPage((), 0)
+        for index, one in enumerate(accounts):
+            begin = after if after is not None and after.account == one else UnresolvedCursor(one)
+            found = await self._ledger.unresolved(begin, limit - len(page.holds))
+            page = UnresolvedPage(page.holds + found.holds, found.read_at_ms, found.next)
+            if len(page.holds) == limit:
+                if page.next is None and index + 1 < len(accounts):
+                    return replace(page, next=UnresolvedCursor(accounts[index + 1]))
+                return page
+        return page
 
     async def _account(self, authorization_id: str) -> str:
         account = await self._directory.account_of(vault_key_id_of(authorization_id))

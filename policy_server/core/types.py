@@ -30,6 +30,8 @@ class DenyReason(StrEnum):
     VAULT_KEY_REVOKED = "vault_key_revoked"
     VAULT_KEY_EXPIRED = "vault_key_expired"
     ACCOUNT_FROZEN = "account_frozen"
+    RUN_NOT_ALLOWED = "run_not_allowed"
+    RUN_FROZEN = "run_frozen"
     ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"
     VENDOR_ACCOUNT_NOT_ALLOWED = "vendor_account_not_allowed"
     CURRENCY_NOT_ALLOWED = "currency_not_allowed"
@@ -110,6 +112,8 @@ class SpendCall:
     """Objects that become part of the one that the call makes or changes."""
     refunded_object_id: str = ""
     """The object whose money the call gives back; makes the call a refund."""
+    sender: str = ""
+    """Names the vendor's credentials that the call will be sent with; no secret."""
 
     @property
     def spends(self) -> bool:
@@ -129,6 +133,13 @@ class CapStatus:
     settled: int
     held: int
     resets_at_ms: int | None
+    derived_key_id: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The name by which a verdict's rule names the cap."""
+        owner = self.budget or self.derived_key_id
+        return f"{owner}: {self.cap}" if owner else self.cap
 
     @property
     def remaining(self) -> int:
@@ -156,9 +167,45 @@ class Verdict:
     policy_version: int = 0
     allowed_endpoints: tuple[str, ...] = ()
     vault_key_id: str = ""
+    retry_at_ms: int | None = None
+    """When the same call may succeed at the earliest, if nobody changes anything; None means never."""
     shadow_reason: DenyReason | None = None
     asked: Amount | None = None
     """What the first call with this effect asked for, with a duplicate."""
+
+
+class RuleVerdict(StrEnum):
+    """What came of looking at one rule."""
+
+    PASSED = "passed"
+    BROKEN = "broken"
+    NOT_REACHED = "not_reached"
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedRule:
+    """One rule for a call, and what came of looking at it."""
+
+    reason: DenyReason
+    """What a call is refused with that breaks it."""
+    rule: str
+    """A cap, a parameter, an endpoint pattern; empty when the reason says it all."""
+    verdict: RuleVerdict
+    cap: CapStatus | None = None
+    """How full the cap is, without this call."""
+    needed: int = 0
+    """What the cap must have room for, in minor units or calls; 1 for a call without a price."""
+    remaining_after: int = 0
+    """What would be left after the call; one without a price takes nothing until it is settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would be answered to a call, and why."""
+
+    verdict: Verdict
+    rules: tuple[ExaminedRule, ...]
+    """In the order in which they are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +224,50 @@ class Settlement:
     """The answer may tell of an earlier time; it never lowers what the object commits."""
     counted_object_id: str = ""
     """The object under which the amount counts; empty means ``object_id``."""
+    evidence: str = ""
+    """What shows the outcome, when nobody saw the vendor's answer."""
+    unless_sent_after_ms: int | None = None
+    """Change nothing when a repeat was allowed after this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnresolvedHold:
+    """A hold whose outcome nobody knows, with what is needed to find out."""
+
+    authorization_id: str
+    attempt: int
+    account: str
+    vault_key_id: str
+    run_id: str
+    step: str
+    endpoint: str
+    vendor_account: str
+    asked: Amount | None
+    held: Amount | None
+    effect_name: str
+    object_id: str
+    sender: str
+    held_at_ms: int
+    last_send_ms: int
+    """After this time the call is not sent any more."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class UnresolvedCursor:
+    """Where a page of unresolved holds begins: behind this one."""
+
+    account: str
+    score: int = 0
+    authorization_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnresolvedPage:
+    """Some unresolved holds, when they were read, and where to go on."""
+
+    holds: tuple[UnresolvedHold, ...]
+    read_at_ms: int
+    next: UnresolvedCursor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +285,18 @@ class Observation:
     vault_key_id: str
     object_id: str
     amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenRun:
+    """A run in which a vault key may do nothing until an operator lifts it."""
+
+    vault_key_id: str
+    run_id: str
+    frozen_at_ms: int
+    reason: str
+    """Why the same call was refused again and again."""
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)

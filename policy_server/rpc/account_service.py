@@ -48,3 +48,20 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         """Remove a budget."""
         record = await self._administration.delete_budget(request.account, request.name)
         return pb.DeleteBudgetResponse(account=convert.account(record))
+
+    async def ListFrozenRuns(
+        self, request: pb.ListFrozenRunsRequest, context: Context
+    ) -> pb.ListFrozenRunsResponse:
+        """List the frozen runs of an account."""
+        size = convert.page_size(request.page_size)
+        offset = convert.page_token(request.page_token) or 0
+        runs = await self._administration.frozen_runs(request.account, offset, size + 1)
+        return pb.ListFrozenRunsResponse(
+            frozen_runs=[convert.frozen_run(run) for run in runs[:size]],
+            next_page_token=str(offset + size) if len(runs) > size else "",
+        )
+
+    async def UnfreezeRun(self, request: pb.UnfreezeRunRequest, context: Context) -> pb.UnfreezeRunResponse:
+        """Let a frozen run go on."""
+        await self._administration.unfreeze_run(request.vault_key_id, request.run_id)
+        return pb.UnfreezeRunResponse()

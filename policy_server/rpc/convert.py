@@ -12,8 +12,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
+from policy_server.core.effects import Effect, upstream_key
 from policy_server.core.errors import FieldInvalid
 from policy_server.core.policy import (
+    REPEATED_REFUSALS_MAX,
     Cap,
     EffectNaming,
     ParameterRule,
@@ -32,6 +34,9 @@ from policy_server.core.types import (
     AuditKind,
     CapStatus,
     DenyReason,
+    ExaminedRule,
+    Explanation,
+    FrozenRun,
     HoldState,
     LocalRefusal,
     Observation,
@@ -40,6 +45,9 @@ from policy_server.core.types import (
     Settlement,
     SettleResult,
     SpendCall,
+    UnresolvedCursor,
+    UnresolvedHold,
+    UnresolvedPage,
     VaultKeyState,
     Verdict,
 )
@@ -88,9 +96,9 @@ _KINDS = {audit_service_pb2.AuditEventKind.Value(f"AUDIT_EVENT_KIND_{kind.name}"
 T = TypeVar("T")
 
 
-def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
-    """Check and convert a request of Authorize."""
-    if not message.vault_key:
+def spend_call(message: policy_service_pb2.AuthorizeRequest, *, by_key_id: bool = False) -> SpendCall:
+    """Check and convert a request of Authorize; it may lack the vault key when its id is given beside it."""
+    if not message.vault_key and not by_key_id:
         raise FieldInvalid("vault_key", "must be given")
     endpoint = message.endpoint
     if len(endpoint) > 256 or not _ENDPOINT.fullmatch(endpoint):
@@ -115,6 +123,7 @@ def spend_call(message: policy_service_pb2.AuthorizeRequest) -> SpendCall:
         unpriced=message.unpriced,
         absorbed_object_ids=_absorbed(message.absorbed_object_ids) if message.absorbed_object_ids else (),
         refunded_object_id=_short("refunded_object_id", message.refunded_object_id, _NAMES_MAX),
+        sender=_short("sender", message.sender, 64),
     )
 
 
@@ -166,6 +175,28 @@ def authorize_response(verdict: Verdict) -> policy_service_pb2.AuthorizeResponse
         message.amount.currency_code = verdict.asked.currency
     if verdict.expires_at_ms:
         message.expire_time.FromMilliseconds(verdict.expires_at_ms)
+    if verdict.retry_at_ms is not None:
+        message.retry_time.FromMilliseconds(verdict.retry_at_ms)
+    return message
+
+
+def explanation(explained: Explanation) -> vault_key_service_pb2.ExplainAuthorizationResponse:
+    """Convert what would be answered, and why."""
+    return vault_key_service_pb2.ExplainAuthorizationResponse(
+        answer=authorize_response(explained.verdict), rules=[_examined(one) for one in explained.rules]
+    )
+
+
+def _examined(one: ExaminedRule) -> vault_key_service_pb2.ExaminedRule:
+    message = vault_key_service_pb2.ExaminedRule(
+        reason=_DENY_REASONS[one.reason],
+        rule=one.rule,
+        verdict=f"RULE_VERDICT_{one.verdict.name}",
+        needed=one.needed,
+    )
+    if one.cap is not None:
+        message.cap.CopyFrom(cap_status(one.cap))
+        message.remaining_after = one.remaining_after
     return message
 
 
@@ -179,6 +210,7 @@ def cap_status(status: CapStatus) -> policy_pb2.CapStatus:
         settled=status.settled,
         held=status.held,
         remaining=status.remaining,
+        derived_key_id=status.derived_key_id,
     )
     if status.resets_at_ms is not None:
         message.reset_time.FromMilliseconds(status.resets_at_ms)
@@ -206,6 +238,10 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
         latency_ms=_milliseconds("latency", message.latency) if message.HasField("latency") else 0,
         stale=message.stale,
         counted_object_id=_short("counted_object_id", message.counted_object_id, _NAMES_MAX),
+        evidence=_short("evidence", message.evidence, _NAMES_MAX),
+        unless_sent_after_ms=_milliseconds("unless_sent_after", message.unless_sent_after)
+        if message.HasField("unless_sent_after")
+        else None,
     )
 
 
@@ -224,6 +260,59 @@ def observation(message: policy_service_pb2.Observation) -> Observation:
         object_id=_short("object_id", message.object_id, _NAMES_MAX),
         amount=amount(message.amount),
     )
+
+
+def unresolved_cursor(token: str) -> UnresolvedCursor | None:
+    """Return where a page of unresolved holds begins; None for the first."""
+    if not token:
+        return None
+    account, _, place = token.partition(" ")
+    score, _, authorization_id = place.partition(" ")
+    if not account or not re.fullmatch(r"[0-9]{1,17}", score):
+        raise FieldInvalid("page_token", "must be the next_page_token of the page before")
+    check_name("page_token", account)
+    return UnresolvedCursor(account, int(score), authorization_id)
+
+
+def unresolved_page_size(asked: int) -> int:
+    """Return how many unresolved holds a page has."""
+    if asked < 0:
+        raise FieldInvalid("page_size", "must not be negative")
+    return min(asked or 100, _BATCH_MAX)
+
+
+def unresolved_page(page: UnresolvedPage) -> policy_service_pb2.ListUnresolvedHoldsResponse:
+    """Convert some unresolved holds."""
+    after = page.next
+    return policy_service_pb2.ListUnresolvedHoldsResponse(
+        holds=[_unresolved_hold(hold) for hold in page.holds],
+        next_page_token=f"{after.account} {after.score} {after.authorization_id}" if after else "",
+        read_time=_timestamp(page.read_at_ms),
+    )
+
+
+def _unresolved_hold(hold: UnresolvedHold) -> policy_service_pb2.UnresolvedHold:
+    effect = Effect(hold.effect_name, hold.authorization_id)
+    message = policy_service_pb2.UnresolvedHold(
+        authorization_id=hold.authorization_id,
+        attempt=hold.attempt,
+        account=hold.account,
+        vault_key_id=hold.vault_key_id,
+        run_id=hold.run_id,
+        step=hold.step,
+        endpoint=hold.endpoint,
+        vendor_account=hold.vendor_account,
+        idempotency_key=hold.effect_name,
+        upstream_idempotency_key=upstream_key(effect, hold.attempt),
+        object_id=hold.object_id,
+        sender=hold.sender,
+        hold_time=_timestamp(hold.held_at_ms),
+        last_send_time=_timestamp(hold.last_send_ms),
+    )
+    for field, money in ((message.amount, hold.asked), (message.held_amount, hold.held)):
+        if money is not None:
+            field.minor_units, field.currency_code = money.minor_units, money.currency
+    return message
 
 
 def local_refusal(message: policy_service_pb2.Refusal) -> LocalRefusal:
@@ -264,6 +353,9 @@ def policy(message: policy_pb2.Policy) -> Policy:
         vendor_accounts=tuple(message.vendor_accounts),
         unpriced=tuple(message.unpriced),
         refunds=refunds,
+        repeated_refusals_max=message.repeated_refusals_max
+        if message.HasField("repeated_refusals_max")
+        else REPEATED_REFUSALS_MAX,
     )
 
 
@@ -281,6 +373,7 @@ def vault_key(record: KeyRecord, state: VaultKeyState) -> vault_key_service_pb2.
         policy=_policy_message(record.policy),
         policy_version=record.version,
         state=_KEY_STATES[state],
+        revoked_derived_key_ids=record.revoked_derived,
     )
     message.create_time.FromMilliseconds(record.created_at_ms)
     if record.revoked_at_ms is not None:
@@ -298,6 +391,17 @@ def account(record: AccountRecord) -> account_service_pb2.Account:
             account_service_pb2.Budget(name=name, caps=[_cap_message(cap) for cap in caps])
             for name, caps in sorted(record.budgets.items())
         ],
+    )
+
+
+def frozen_run(run: FrozenRun) -> account_service_pb2.FrozenRun:
+    """Convert a frozen run."""
+    return account_service_pb2.FrozenRun(
+        vault_key_id=run.vault_key_id,
+        run_id=run.run_id,
+        freeze_time=_timestamp(run.frozen_at_ms),
+        reason=run.reason,
+        endpoint=run.endpoint,
     )
 
 
@@ -350,6 +454,7 @@ def audit_event(event: AuditEvent) -> audit_service_pb2.AuditEvent:
         detail=fields.get("detail", ""),
         vendor_account=fields.get("vendor_account", ""),
         unpriced=bool(fields.get("unpriced")),
+        derived_key_id=fields.get("derived_key_id", ""),
     )
     currency = fields.get("currency", "")
     if fields.get("amount") and currency:
@@ -475,6 +580,7 @@ def _policy_message(stored: Policy) -> policy_pb2.Policy:
         vendor_accounts=stored.vendor_accounts,
         unpriced=stored.unpriced,
         refunds=f"REFUND_RULE_{stored.refunds.name}",
+        repeated_refusals_max=stored.repeated_refusals_max,
     )
     if stored.expires_at_ms is not None:
         message.expire_time.FromMilliseconds(stored.expires_at_ms)

@@ -124,6 +124,16 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         await _in_time(context, self._settler.record_refusals(refusals))
         return pb.BatchRecordRefusalsResponse()
 
+    async def ListUnresolvedHolds(
+        self, request: pb.ListUnresolvedHoldsRequest, context: Context
+    ) -> pb.ListUnresolvedHoldsResponse:
+        """List holds whose outcome nobody knows."""
+        account = convert.account_name(request.account) if request.account else ""
+        after = convert.unresolved_cursor(request.page_token)
+        size = convert.unresolved_page_size(request.page_size)
+        page = await _in_time(context, self._settler.unresolved(account, after, size))
+        return convert.unresolved_page(page)
+
 
 async def _in_time(context: Context, answer: Awaitable[T]) -> T:
     left_s = context.time_remaining()

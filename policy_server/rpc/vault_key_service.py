@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from policy_server.core.administration import Administration
 from policy_server.core.errors import FieldInvalid
+from policy_server.core.explainer import Explainer
 from policy_server.core.ports import KeyRecord
 from policy_server.rpc import convert
 from policy_server.rpc.status import Context
@@ -12,10 +13,11 @@ from spendgate.v1 import vault_key_service_pb2_grpc
 
 
 class VaultKeyServicer(vault_key_service_pb2_grpc.VaultKeyServiceServicer):
-    """Makes, shows, changes and revokes vault keys."""
+    """Makes, shows, changes and revokes vault keys, and explains what they may do."""
 
-    def __init__(self, administration: Administration) -> None:
+    def __init__(self, administration: Administration, explainer: Explainer) -> None:
         self._administration = administration
+        self._explainer = explainer
 
     async def CreateVaultKey(
         self, request: pb.CreateVaultKeyRequest, context: Context
@@ -65,6 +67,13 @@ class VaultKeyServicer(vault_key_service_pb2_grpc.VaultKeyServiceServicer):
         record = await self._administration.revoke_key(request.vault_key_id)
         return pb.RevokeVaultKeyResponse(vault_key=self._message(record))
 
+    async def RevokeDerivedKey(
+        self, request: pb.RevokeDerivedKeyRequest, context: Context
+    ) -> pb.RevokeDerivedKeyResponse:
+        """End one derived key."""
+        record = await self._administration.revoke_derived_key(request.vault_key_id, request.derived_key_id)
+        return pb.RevokeDerivedKeyResponse(vault_key=self._message(record))
+
     async def GetVaultKeyUsage(
         self, request: pb.GetVaultKeyUsageRequest, context: Context
     ) -> pb.GetVaultKeyUsageResponse:
@@ -73,6 +82,16 @@ class VaultKeyServicer(vault_key_service_pb2_grpc.VaultKeyServiceServicer):
         return pb.GetVaultKeyUsageResponse(
             vault_key=self._message(record), caps=[convert.cap_status(status) for status in statuses]
         )
+
+    async def ExplainAuthorization(
+        self, request: pb.ExplainAuthorizationRequest, context: Context
+    ) -> pb.ExplainAuthorizationResponse:
+        """Say what would be decided on a call, and why."""
+        convert.refuse_unknown_fields(request, "request")
+        if not request.HasField("call"):
+            raise FieldInvalid("call", "must be given")
+        call = convert.spend_call(request.call, by_key_id=bool(request.vault_key_id))
+        return convert.explanation(await self._explainer.explain(call, request.vault_key_id))
 
     def _message(self, record: KeyRecord) -> pb.VaultKey:
         return convert.vault_key(record, self._administration.state(record))

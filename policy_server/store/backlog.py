@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import ArchiveHead, Waiting
-from policy_server.store.connection import SYSTEM_TRUST, StoreTrust, store_unavailable
+from policy_server.store.connection import SYSTEM_TRUST, StoreTrust, node_of_cluster, store_unavailable
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
 
 _TIMEOUT_S = 5
@@ -26,9 +26,11 @@ class RedisBacklog:
     """Reads, marks and trims audit streams."""
 
     def __init__(self, url: str, trust: StoreTrust = SYSTEM_TRUST) -> None:
-        self._client = redis.Redis.from_url(
-            url,
-            **trust.options(url),
+        cluster = node_of_cluster(url)
+        make: Any = redis.RedisCluster if cluster else redis.Redis
+        self._client = make.from_url(
+            cluster or url,
+            **trust.options(cluster or url),
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
             protocol=2,
@@ -41,7 +43,7 @@ class RedisBacklog:
 
     def accounts(self) -> Sequence[str]:
         """Return the accounts that may have events."""
-        with _store_errors():
+        with self._store_errors():
             # redis-py types its replies for both of its clients at once.
             named: Any = self._client.smembers(ACCOUNTS)
             return sorted({DEFAULT_ACCOUNT, *(name.decode() for name in named)})
@@ -49,7 +51,7 @@ class RedisBacklog:
     def look(self, account: str, first: int, limit: int) -> Waiting:
         """Return events from sequence ``first`` on, all seen at one moment."""
         names = AccountKeys(account)
-        with _store_errors(), self._client.pipeline(transaction=True) as pipeline:
+        with self._store_errors(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.xrange(names.audit, min=f"{first}-0", count=limit)
             pipeline.get(names.sequence)
             pipeline.hmget(names.archived, ["sequence", "hash"])
@@ -63,17 +65,17 @@ class RedisBacklog:
 
     def mark(self, account: str, head: ArchiveHead) -> None:
         """Note that events up to ``head`` are archived for good; never goes back."""
-        with _store_errors():
+        with self._store_errors():
             self._mark(keys=[AccountKeys(account).archived], args=[head.sequence, head.hash.hex()])
 
     def trim(self, account: str, first: int) -> None:
         """Let go of events below sequence ``first``, in whole blocks."""
-        with _store_errors():
+        with self._store_errors():
             self._client.xtrim(AccountKeys(account).audit, minid=f"{first}-0", approximate=True)
 
     def take_turn(self, who: str) -> bool:
         """Tell whether it is ``who``'s turn for the next few seconds."""
-        with _store_errors():
+        with self._store_errors():
             if self._client.set(ARCHIVE_LEASE, who, px=_LEASE_MS, nx=True):
                 return True
             if self._client.get(ARCHIVE_LEASE) == who.encode():
@@ -83,24 +85,27 @@ class RedisBacklog:
 
     def give_up_turn(self, problem: str) -> None:
         """Let another have its turn, and say for a while what was wrong."""
-        with _store_errors():
+        with self._store_errors():
             if problem:
                 self._client.set(ARCHIVE_PROBLEM, problem, px=_PROBLEM_MS)
             self._client.delete(ARCHIVE_LEASE)
 
     def all_is_well(self) -> None:
         """Take back what was wrong."""
-        with _store_errors():
+        with self._store_errors():
             self._client.delete(ARCHIVE_PROBLEM)
 
     def close(self) -> None:
         """Give the connections back."""
         self._client.close()
 
-
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise store_unavailable(error) from None
+    @contextlib.contextmanager
+    def _store_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            if isinstance(self._client, redis.RedisCluster):
+                # Another node may have what one that is away had.
+                with contextlib.suppress(RedisError, OSError):
+                    self._client.nodes_manager.initialize()
+            raise store_unavailable(error) from None

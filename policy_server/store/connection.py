@@ -7,9 +7,10 @@ import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis.asyncio
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -26,6 +27,11 @@ STORE_TIMEOUT_S = 0.25
 """Half of the 500 ms in which a call must have its answer when Redis is away."""
 
 _CONNECTIONS_MAX = 64
+
+_URL_HINT = (
+    "redis_url (SPENDGATE_REDIS_URL) must look like redis://host:6379/0, rediss://…, unix://… "
+    "or redis+cluster://host:6379"
+)
 
 
 class StoreUrlInvalid(SpendgateError):
@@ -60,11 +66,13 @@ SYSTEM_TRUST = StoreTrust()
 
 
 def connect(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
-    """Return a client for ``url`` (redis://, rediss:// or unix://); it connects when used.
+    """Return a client for ``url`` (redis://, rediss://, unix:// or redis+cluster://); it connects when used.
 
     It never repeats a command by itself: a lost reply is answered by the
     caller's repeat, which the scripts recognise. Raises `StoreUrlInvalid`.
     """
+    if cluster := node_of_cluster(url):
+        return _connect_to_cluster(cluster, trust, socket_timeout=STORE_TIMEOUT_S)
     try:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
@@ -79,10 +87,40 @@ def connect(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
             health_check_interval=0,
         )
     except ValueError:  # its text may have parts of the password
-        raise StoreUrlInvalid(
-            "redis_url (SPENDGATE_REDIS_URL) must look like redis://host:6379/0, rediss://… or unix://…"
-        ) from None
+        raise StoreUrlInvalid(_URL_HINT) from None
     return redis.asyncio.Redis.from_pool(pool)
+
+
+def node_of_cluster(url: str) -> str:
+    """Return the address of a node of the cluster that ``url`` names; empty when it is no cluster's."""
+    scheme, _, rest = url.partition("+cluster://")
+    return f"{scheme}://{rest}" if rest and scheme in {"redis", "rediss"} else ""
+
+
+def _connect_to_cluster(url: str, trust: StoreTrust, *, socket_timeout: float | None) -> redis.asyncio.Redis:
+    # It has no way to say the lowest version of TLS; Python's own is 1.2.
+    options = {name: value for name, value in trust.options(url).items() if name != "ssl_min_version"}
+    try:
+        client = RedisCluster.from_url(
+            url,
+            **options,
+            socket_timeout=socket_timeout,
+            socket_connect_timeout=STORE_TIMEOUT_S,
+            decode_responses=True,
+            protocol=2,
+            retry=Retry(NoBackoff(), 3),
+            max_connections=_CONNECTIONS_MAX,
+        )
+    except ValueError:  # its text may have parts of the password
+        raise StoreUrlInvalid(_URL_HINT) from None
+    # It has the same commands; what differs is in `exchange`, and below.
+    return cast("redis.asyncio.Redis", client)
+
+
+async def time_ms(client: redis.asyncio.Redis) -> int:
+    """Return the store's time in milliseconds since 1970 UTC."""
+    seconds, microseconds = await client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 async def check_durable(client: redis.asyncio.Redis, *, allow_volatile: bool) -> list[str]:
@@ -92,24 +130,16 @@ async def check_durable(client: redis.asyncio.Redis, *, allow_volatile: bool) ->
     it is too old, can't be asked, does not write every change to disk, or may
     evict keys.
     """
-    try:
-        info = await client.info("server")
-        settings: dict[str | None, str | None] = {}
-        with contextlib.suppress(ResponseError):  # not allowed to ask: nothing is known to be right
-            for name in _WANTED:  # Redis 6 takes one name at a time
-                settings |= await client.config_get(name)
-    except RedisError as error:
-        raise StoreUnavailable(
-            f"Redis does not answer ({error}); check SPENDGATE_REDIS_URL and that the server runs"
-        ) from None
-    version = str(info["redis_version"])
-    if tuple(int(part) for part in version.split(".")[:2]) < VERSION_MIN:
-        raise VolatileStore(f"Redis {version} is too old; use 6.2 or newer")
-    wrong = [
-        f"{name} is {settings.get(name, 'hidden')!r}, not {wanted!r}"
-        for name, wanted in _WANTED.items()
-        if settings.get(name) != wanted
-    ]
+    cluster: Any = client
+    if isinstance(cluster, RedisCluster):
+        try:
+            await cluster.initialize()
+        except RedisError as error:
+            raise _does_not_answer(error) from None
+        nodes = [{"target_nodes": node} for node in cluster.get_nodes()]
+    else:
+        nodes = [{}]
+    wrong = [problem for node in nodes for problem in await _problems(cluster, node)]
     if wrong and not allow_volatile:
         raise VolatileStore(
             f"Redis would lose or evict counters: {'; '.join(wrong)}. Set it up with 'appendonly yes', "
@@ -119,8 +149,35 @@ async def check_durable(client: redis.asyncio.Redis, *, allow_volatile: bool) ->
     return wrong
 
 
+async def _problems(client: Any, node: dict[str, Any]) -> list[str]:
+    try:
+        info = await client.info("server", **node)
+        settings: dict[str | None, str | None] = {}
+        with contextlib.suppress(ResponseError):  # not allowed to ask: nothing is known to be right
+            for name in _WANTED:  # Redis 6 takes one name at a time
+                settings |= await client.config_get(name, **node)
+    except RedisError as error:
+        raise _does_not_answer(error) from None
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < VERSION_MIN:
+        raise VolatileStore(f"Redis {version} is too old; use 6.2 or newer")
+    return [
+        f"{name} is {settings.get(name, 'hidden')!r}, not {wanted!r}"
+        for name, wanted in _WANTED.items()
+        if settings.get(name) != wanted
+    ]
+
+
+def _does_not_answer(error: RedisError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"Redis does not answer ({error}); check SPENDGATE_REDIS_URL and that the server runs"
+    )
+
+
 def connect_watcher(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
     """Return a client whose commands may block, for streams that are watched."""
+    if cluster := node_of_cluster(url):
+        return _connect_to_cluster(cluster, trust, socket_timeout=None)
     return redis.asyncio.Redis.from_url(
         url,
         **trust.options(url),

@@ -10,6 +10,9 @@ import hashlib
 
 PREFIX = "spendgate:"
 
+UNKNOWN_FROM = 2**52
+"""Above every time in ms: where the unknown holds begin among the deadlines."""
+
 ACCOUNTS = f"{PREFIX}accounts"
 """Set: the accounts that have had keys."""
 
@@ -28,14 +31,15 @@ def account_of_key(key_id: str) -> str:
 class AccountKeys:
     """The keys of one account."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_root", "account")
 
     def __init__(self, account: str) -> None:
+        self.account = account
         self._root = f"{PREFIX}{{{account}}}:"
 
     @property
     def record(self) -> str:
-        """Hash: version, freeze_reason, budgets."""
+        """Hash: epoch, version, freeze_reason, budgets."""
         return f"{self._root}account"
 
     @property
@@ -54,9 +58,40 @@ class AccountKeys:
         return f"{self._root}archived"
 
     @property
+    def rebuild(self) -> str:
+        """String: the rebuild that is under way, or was when it broke off."""
+        return f"{self._root}rebuild"
+
+    def audit_aside(self, rebuild: str) -> str:
+        """Stream: audit events of another ledger that a rebuild found in the place of the lost one."""
+        return f"{self._root}audit-aside:{rebuild}"
+
+    def named(self, name: str) -> str:
+        """Return the key that `policy_server.store.images` calls so."""
+        return f"{self._root}{name}"
+
+    @property
+    def pattern(self) -> str:
+        """What every key of the account looks like, for SCAN."""
+        return f"{self._root}*"
+
+    @property
     def deadlines(self) -> str:
-        """Sorted set: authorization ids of open holds by deadline in ms."""
+        """Sorted set: authorization ids of holds without an outcome.
+
+        Those in time by their deadline in ms; behind them the unknown ones by
+        `UNKNOWN_FROM` and when they were taken, in ms.
+        """
         return f"{self._root}deadlines"
+
+    @property
+    def frozen_runs(self) -> str:
+        """Sorted set: ``<key id>:<run>`` by the time in ms at which the run was frozen for the key."""
+        return f"{self._root}frozen-runs"
+
+    def refusals(self, key_id: str, run_id: str) -> str:
+        """Hash: how often each call was refused in a run; with a frozen run, why it is."""
+        return f"{self._root}refusals:{key_id}:{run_id}"
 
     @property
     def key_ids(self) -> str:

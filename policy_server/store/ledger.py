@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from typing import Any
 
-import redis.asyncio
 from pydantic_core import to_json
 from redis.exceptions import RedisError
 
@@ -15,42 +15,44 @@ from policy_server.core.ports import Answer, CountedCap, OutOfSpan, Question, St
 from policy_server.core.types import (
     Amount,
     DenyReason,
+    FrozenRun,
     HoldState,
     LocalRefusal,
     Observation,
     Replay,
     Settlement,
     SettleResult,
+    UnresolvedCursor,
+    UnresolvedHold,
+    UnresolvedPage,
 )
 from policy_server.core.window import Window
 from policy_server.store.connection import store_unavailable
-from policy_server.store.keys import AccountKeys
-from policy_server.store.scripts import Run, run_all, script
+from policy_server.store.keys import UNKNOWN_FROM, AccountKeys
+from policy_server.store.scripts import Run, Scripts
 
 REPLAY_WINDOW_MS = 23 * 3_600_000
 """How long the vendor surely remembers an idempotency key; Stripe keeps them 24 h."""
 
 
+REFUSALS_KEPT = 256
+"""How many different refused calls of a run are counted apart; further ones count together."""
+
+
 class RedisLedger:
     """Counts, holds and records in Redis."""
 
-    def __init__(
-        self,
-        client: redis.asyncio.Redis,
-        *,
-        retention_ms: int,
-        clock: Callable[[], int] | None = None,
-    ) -> None:
-        """``clock`` replaces the store's own clock, for tests."""
-        self._client = client
+    def __init__(self, scripts: Scripts, *, retention_ms: int) -> None:
+        self._scripts = scripts
+        self._client = scripts.client
         self._retention_ms = retention_ms
-        self._clock = clock
 
     async def decide(
         self, questions: Sequence[Question]
     ) -> list[Answer | Stale | OutOfSpan | SpendgateError]:
         """Decide on each question by itself, in order."""
-        replies = await run_all(self._client, script("authorize"), [self._question(q) for q in questions])
+        runs = [self._question(question) for question in questions]
+        replies = await self._scripts.run("authorize", runs, bounded=True)
         return [
             reply if isinstance(reply, SpendgateError) else _answer(question, reply)
             for question, reply in zip(questions, replies, strict=True)
@@ -61,35 +63,25 @@ class RedisLedger:
     ) -> list[SettleResult | SpendgateError]:
         """Close each hold by itself, in order."""
         runs = [self._settlement(account, settlement) for account, settlement in settlements]
-        replies = await run_all(self._client, script("settle"), runs)
+        replies = await self._scripts.run("settle", runs)
         return [
-            _settled(settlement, reply) for (_, settlement), reply in zip(settlements, replies, strict=True)
+            reply if isinstance(reply, SpendgateError) else _settled(settlement, reply)
+            for (_, settlement), reply in zip(settlements, replies, strict=True)
         ]
 
     async def observe(self, observations: Sequence[tuple[str, Observation]]) -> None:
-        """Bring exposures to what was observed; `StoreUnavailable` when one could not be."""
+        """Bring exposures to what was observed; raises the error of one that could not be."""
         runs = [self._observation(account, observation) for account, observation in observations]
-        for reply in await run_all(self._client, script("observe"), runs):
+        for reply in await self._scripts.run("observe", runs):
             if isinstance(reply, SpendgateError):
                 raise reply
 
     async def record_refusals(self, refusals: Sequence[tuple[str, LocalRefusal]]) -> None:
-        """Record refusals; `StoreUnavailable` when one could not be."""
-        runs = []
-        for account, refusal in refusals:
-            names = AccountKeys(account)
-            facts = {
-                "vault_key_id": refusal.vault_key_id,
-                "run_id": refusal.run_id,
-                "endpoint": refusal.endpoint,
-                "decision": "deny",
-                "reason": refusal.code,
-                "http_status": str(refusal.http_status or ""),
-                "refused_at": str(refusal.refused_at_ms or ""),
-                "detail": refusal.detail,
-            }
-            runs.append(Run([names.audit, names.sequence], [str(self._now()), "refusal", _facts(facts)]))
-        for reply in await run_all(self._client, script("record"), runs):
+        """Record refusals; raises the error of one that could not be."""
+        runs = [
+            Run(account, [], ["refusal", _facts(_refusal_facts(refusal))]) for account, refusal in refusals
+        ]
+        for reply in await self._scripts.run("record", runs, bounded=True):
             if isinstance(reply, SpendgateError):
                 raise reply
 
@@ -112,24 +104,92 @@ class RedisLedger:
     async def expire_holds(self, account: str, limit: int) -> int:
         """Mark overdue holds unknown; return how many there were."""
         names = AccountKeys(account)
-        run = Run(
-            [names.deadlines, names.audit, names.sequence],
-            [str(self._now()), names.hold_prefix, str(limit)],
-        )
-        (reply,) = await run_all(self._client, script("expire"), [run])
-        if isinstance(reply, SpendgateError):
-            raise reply
-        return int(reply)
+        run = Run(account, [names.deadlines], [names.hold_prefix, str(limit)])
+        *_, marked = await self._scripts.run_one("expire", run)
+        return int(marked)
 
-    def _now(self) -> int:
-        return self._clock() if self._clock else 0
+    async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
+        """Return frozen runs of the account, the latest first."""
+        names = AccountKeys(account)
+        try:
+            # redis-py types its replies for bytes and text at once; here all is text.
+            found: Any = await self._client.zrevrange(
+                names.frozen_runs, offset, offset + limit - 1, withscores=True
+            )
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for run, _ in found:
+                    pipeline.hmget(names.refusals(*_run_parts(run)), ["frozen_for", "frozen_at_endpoint"])
+                whys = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise store_unavailable(error) from None
+        return [
+            FrozenRun(*_run_parts(run), int(frozen_at), reason, endpoint or "")
+            for (run, frozen_at), (reason, endpoint) in zip(found, whys, strict=True)
+            if reason is not None  # else it is forgotten, and no longer frozen
+        ]
+
+    async def unfreeze_run(self, account: str, vault_key_id: str, run_id: str) -> bool:
+        """Let a frozen run go on, and record it; tell whether it was frozen."""
+        names = AccountKeys(account)
+        facts = {
+            "vault_key_id": vault_key_id,
+            "run_id": run_id,
+            "detail": f"let the frozen run {run_id} go on",
+        }
+        run = Run(
+            account,
+            [names.frozen_runs, names.refusals(vault_key_id, run_id)],
+            [_run(vault_key_id, run_id), _facts(facts)],
+        )
+        status, *_ = await self._scripts.run_one("unfreeze", run)
+        return status == "done"
+
+    async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
+        """Return unknown holds of the cursor's account, the oldest first."""
+        names = AccountKeys(after.account)
+        try:
+            ids, more = await self._unresolved_ids(names, after, limit)
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                for _, authorization_id in ids:
+                    pipeline.hgetall(names.hold(authorization_id))
+                (seconds, micros), *holds = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise store_unavailable(error) from None
+        return UnresolvedPage(
+            tuple(
+                _unresolved(after.account, authorization_id, fields)
+                for (_, authorization_id), fields in zip(ids, holds, strict=True)
+                # It may have been closed since its id was read.
+                if fields.get("state") == "unknown"
+            ),
+            self._scripts.now_ms() or seconds * 1000 + micros // 1000,
+            UnresolvedCursor(after.account, *ids[-1]) if more else None,
+        )
+
+    async def _unresolved_ids(
+        self, names: AccountKeys, after: UnresolvedCursor, limit: int
+    ) -> tuple[list[tuple[int, str]], bool]:
+        """Return scores and ids behind the cursor, and whether there are more."""
+        found: list[tuple[int, str]] = []
+        lowest, offset = max(after.score, UNKNOWN_FROM), 0
+        while len(found) <= limit:
+            # Ids of equal scores are in their own order, so those before the cursor come first.
+            chunk: Any = await self._client.zrangebyscore(
+                names.deadlines, lowest, "+inf", start=offset, num=limit + 1, withscores=True
+            )
+            offset += len(chunk)
+            entries = [(int(score), authorization_id) for authorization_id, score in chunk]
+            found += [entry for entry in entries if entry > (after.score, after.authorization_id)]
+            if len(chunk) <= limit:
+                break
+        return found[:limit], len(found) > limit
 
     def _question(self, question: Question) -> Run:
         names = AccountKeys(question.account)
         call, effect, refusal = question.call, question.effect, question.refusal
         authorization_id = effect.authorization_id if effect else ""
         asked: dict[str, Any] = {
-            "now": self._now(),
             "key_version": question.key_version,
             "account_version": question.account_version,
             "effect": effect is not None,
@@ -159,22 +219,29 @@ class RedisLedger:
             asked["shadow_rule"] = question.shadow_refusal.rule
         if question.call_refusal:
             asked["call_rule"] = question.call_refusal.rule
+            asked["call_sealed"] = question.call_refusal.sealed
+        loop = question.loop
+        if loop:
+            asked |= {
+                "repeated_refusals_max": loop.refusals_max,
+                "refusals_kept": REFUSALS_KEPT,
+                "same_call": loop.same_call,
+                "endpoint": call.endpoint,
+                "run": _run(question.vault_key_id, call.run_id),
+            }
         keys = [
             names.key(question.vault_key_id or "none"),
-            names.record,
-            names.audit,
-            names.sequence,
             names.hold(authorization_id or "none"),
             names.exposure(question.vault_key_id, call.object_id),
             names.deadlines,
             *(_counter(names, counted, question.vault_key_id, call.run_id) for counted in question.caps),
+            *((names.refusals(question.vault_key_id, call.run_id), names.frozen_runs) if loop else ()),
         ]
-        return Run(keys, [to_json(asked), _call_facts(question, authorization_id)])
+        return Run(question.account, keys, [to_json(asked), _call_facts(question, authorization_id)])
 
     def _settlement(self, account: str, settlement: Settlement) -> Run:
         names = AccountKeys(account)
         said: dict[str, Any] = {
-            "now": self._now(),
             "authorization_id": settlement.authorization_id,
             "attempt": settlement.attempt,
             "outcome": settlement.outcome,
@@ -187,25 +254,47 @@ class RedisLedger:
             "http_status": str(settlement.http_status or ""),
             "latency_ms": str(settlement.latency_ms or ""),
         }
+        if settlement.evidence:
+            said["evidence"] = settlement.evidence
+        if settlement.unless_sent_after_ms is not None:
+            said["unless_sent_after"] = settlement.unless_sent_after_ms
         if settlement.amount:
             said["amount"] = str(settlement.amount.minor_units)
             said["currency"] = settlement.amount.currency
-        return Run(
-            [names.hold(settlement.authorization_id), names.audit, names.sequence, names.deadlines],
-            [to_json(said)],
-        )
+        return Run(account, [names.hold(settlement.authorization_id), names.deadlines], [to_json(said)])
 
     def _observation(self, account: str, observation: Observation) -> Run:
         names = AccountKeys(account)
         seen = {
-            "now": self._now(),
             "retention_ms": self._retention_ms,
             "amount": str(observation.amount.minor_units),
             "currency": observation.amount.currency,
         }
         facts = {"vault_key_id": observation.vault_key_id, "object_id": observation.object_id}
         exposure = names.exposure(observation.vault_key_id, observation.object_id)
-        return Run([exposure, names.audit, names.sequence], [to_json(seen), _facts(facts)])
+        return Run(account, [exposure], [to_json(seen), _facts(facts)])
+
+
+def _refusal_facts(refusal: LocalRefusal) -> dict[str, str]:
+    return {
+        "vault_key_id": refusal.vault_key_id,
+        "run_id": refusal.run_id,
+        "endpoint": refusal.endpoint,
+        "decision": "deny",
+        "reason": refusal.code,
+        "http_status": str(refusal.http_status or ""),
+        "refused_at": str(refusal.refused_at_ms or ""),
+        "detail": refusal.detail,
+    }
+
+
+def _run(vault_key_id: str, run_id: str) -> str:
+    return f"{vault_key_id}:{run_id}"
+
+
+def _run_parts(run: str) -> tuple[str, str]:
+    vault_key_id, _, run_id = run.partition(":")
+    return vault_key_id, run_id
 
 
 def _leaned_on(question: Question) -> dict[str, Any]:
@@ -220,17 +309,21 @@ def _cap(counted: CountedCap) -> dict[str, Any]:
     owned = counted.owned
     return {
         "currency": owned.cap.currency,
-        "lasting": owned.cap.window is Window.TOTAL,
+        # A derived key is soon forgotten, and with it what its total has counted.
+        "lasting": owned.cap.window is Window.TOTAL and not owned.derived_key_id,
+        "sealed": bool(owned.derived_key_id),
         "limit": str(owned.cap.limit),
         "start_ms": counted.span.start_ms,
         "end_ms": counted.span.end_ms,
-        "rule": f"{owned.budget}: {owned.id}" if owned.budget else owned.id,
+        "rule": owned.rule,
     }
 
 
 def _counter(names: AccountKeys, counted: CountedCap, vault_key_id: str, run_id: str) -> str:
     owned = counted.owned
     owner = f"budget:{owned.budget}" if owned.budget else vault_key_id
+    if owned.derived_key_id:
+        owner = f"{vault_key_id}:{owned.derived_key_id}"
     span = f"run:{run_id}" if owned.cap.window is Window.RUN else str(counted.span.start_ms)
     return names.counter(owner, owned.id, span)
 
@@ -240,6 +333,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
     return _facts(
         {
             "vault_key_id": question.vault_key_id,
+            "derived_key_id": question.derived_key_id,
             "run_id": call.run_id,
             "step": call.step,
             "endpoint": call.endpoint,
@@ -249,6 +343,7 @@ def _call_facts(question: Question, authorization_id: str) -> bytes:
             "unpriced": "1" if call.unpriced else "",
             "idempotency_key": question.effect.name if question.effect else "",
             "authorization_id": authorization_id,
+            "sender": call.sender,
             "policy_version": str(question.key_version or ""),
         }
     )
@@ -259,14 +354,14 @@ def _facts(facts: dict[str, str]) -> bytes:
 
 
 def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
-    status = reply[0]
+    status, _, *said = reply
     if status == "stale":
         return Stale()
     if status == "out_of_span":
-        return OutOfSpan(int(reply[1]))
-    numbers = [int(number) for number in reply[12:]]
-    _, allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = reply[:10]
-    asked, currency = reply[10:12]
+        return OutOfSpan(int(said[0]))
+    allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = said[:9]
+    asked, currency, needed = said[9:12]
+    numbers = [int(number) for number in said[12:]]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -278,16 +373,39 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         expires_at_ms=int(deadline),
         shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
         asked=Amount(int(asked), currency) if asked else None,
+        needed=int(needed) if needed else None,
         counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
     )
 
 
-def _settled(settlement: Settlement, reply: Any) -> SettleResult | SpendgateError:
-    if isinstance(reply, SpendgateError):
-        return reply
-    status, state, overrun = reply
+def _unresolved(account: str, authorization_id: str, fields: dict[str, str]) -> UnresolvedHold:
+    call: dict[str, str] = json.loads(fields["call"])
+    currency = fields["currency"]
+    return UnresolvedHold(
+        authorization_id=authorization_id,
+        attempt=int(fields["attempt"]),
+        account=account,
+        vault_key_id=call["vault_key_id"],
+        run_id=call.get("run_id", ""),
+        step=call.get("step", ""),
+        endpoint=call["endpoint"],
+        vendor_account=call.get("vendor_account", ""),
+        asked=Amount(int(call["amount"]), call["currency"]) if "amount" in call else None,
+        held=Amount(int(fields["amount"]), currency) if currency else None,
+        effect_name=call["idempotency_key"],
+        object_id=fields["object_id"],
+        sender=call.get("sender", ""),
+        held_at_ms=int(fields["held_at"]),
+        last_send_ms=max(int(fields["deadline"]), int(fields.get("sent_at", 0))),
+    )
+
+
+def _settled(settlement: Settlement, reply: list[str]) -> SettleResult | SpendgateError:
+    status, _, state, overrun = reply
     if status == "not_found":
         return HoldNotFound(settlement.authorization_id)
+    if status == "sent_again":
+        return HoldClosed(settlement.authorization_id, f"{state}, and its call was allowed again since")
     if status == "closed":
         return HoldClosed(settlement.authorization_id, state)
     return SettleResult(HoldState(state), overrun=bool(overrun))

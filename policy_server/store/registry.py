@@ -7,36 +7,45 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
-from policy_server.core.errors import NameTaken, SpendgateError, VersionConflict
+from policy_server.core.continuity import Continuity, Mark, continues
+from policy_server.core.errors import LedgerLost, NameTaken, VersionConflict
 from policy_server.core.policy import Policy, cap_from_dict
 from policy_server.core.ports import AccountRecord, KeyRecord
-from policy_server.store.connection import store_unavailable
+from policy_server.store.connection import store_unavailable, time_ms
+from policy_server.store.exchange import ask
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
-from policy_server.store.scripts import Run, run_all, script
+from policy_server.store.marks import mark_commands
+from policy_server.store.scripts import Run, Scripts
 
 
 class RedisRegistry:
     """Keeps vault keys and accounts in Redis."""
 
-    def __init__(self, client: redis.asyncio.Redis, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, scripts: Scripts, continuity: Continuity, *, clock: Callable[[], int] | None = None
+    ) -> None:
         """``clock`` replaces the store's own clock, for tests."""
-        self._client = client
+        self._scripts = scripts
+        self._client = scripts.client
+        self._continuity = continuity
         self._clock = clock
 
     async def key(self, key_id: str) -> KeyRecord | None:
         """Return a vault key."""
         account = await self._ask(self._client.get(account_of_key(key_id)))
-        if account is None:
-            return None
-        fields = await self._ask(self._client.hgetall(AccountKeys(account).key(key_id)))
-        return _key_record(key_id, account, fields) if fields else None
+        if account is not None:
+            (fields,) = await self._read(account, [AccountKeys(account).key(key_id)])
+            if fields:
+                return _key_record(key_id, account, fields)
+        # It may be unknown because it was lost.
+        await self._continuity.check_all()
+        return None
 
     async def account(self, account: str) -> AccountRecord:
         """Return an account, also one that nothing was ever set for."""
-        fields = await self._ask(self._client.hgetall(AccountKeys(account).record))
+        (fields,) = await self._read(account, [AccountKeys(account).record])
         budgets = json.loads(fields.get("budgets", "{}"))
         return AccountRecord(
             account=account,
@@ -49,13 +58,18 @@ class RedisRegistry:
         """Return vault keys of the account, oldest first."""
         names = AccountKeys(account)
         key_ids = await self._ask(self._client.zrange(names.key_ids, offset, offset + limit - 1))
-        if not key_ids:
-            return []
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key_id in key_ids:
-                pipeline.hgetall(names.key(key_id))
-            found = await self._ask(pipeline.execute())
+        found = await self._read(account, [names.key(key_id) for key_id in key_ids])
         return [_key_record(key_id, account, fields) for key_id, fields in zip(key_ids, found, strict=True)]
+
+    async def _read(self, account: str, keys: Sequence[str]) -> list[dict[str, str]]:
+        """Return hashes of an account's ledger; raises `LedgerLost` when it is not the one known."""
+        names = AccountKeys(account)
+        expected = await self._continuity.expected(account)
+        commands = [*mark_commands(names), *(("HGETALL", key) for key in keys)]
+        epoch, sequence, *found = await ask(self._client, commands)
+        if expected and not continues(expected, Mark(epoch or "", int(sequence or 0))):
+            raise LedgerLost(account)
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found]
 
     async def accounts(self) -> list[str]:
         """Return the accounts that have had keys."""
@@ -71,6 +85,7 @@ class RedisRegistry:
             "secret_hash": record.secret_hash,
             "policy": record.policy.to_json(),
             "created_at": str(record.created_at_ms),
+            "root_public_key": record.root_public_key,
         }
         detail = f"created the vault key {record.name} with {_summary(record.policy)}"
         version = await self._change_key(record, 0, changed, detail, working=True)
@@ -96,6 +111,18 @@ class RedisRegistry:
         )
         return replace(record, version=version, revoked_at_ms=revoked_at_ms)
 
+    async def revoke_derived_key(self, record: KeyRecord, derived_key_id: str) -> KeyRecord:
+        """End one derived key of ``record``; `VersionConflict` when it has moved on."""
+        revoked = (*record.revoked_derived, derived_key_id)
+        version = await self._change_key(
+            record,
+            record.version,
+            {"revoked_derived": json.dumps(revoked)},
+            f"revoked the key {derived_key_id} that was derived from {record.name}",
+            working=True,
+        )
+        return replace(record, version=version, revoked_derived=revoked)
+
     async def update_account(self, old: AccountRecord, new: AccountRecord, detail: str) -> AccountRecord:
         """Replace ``old`` by ``new``; `VersionConflict` when it has moved on."""
         await self._ask(self._client.sadd(ACCOUNTS, old.account))
@@ -107,10 +134,9 @@ class RedisRegistry:
             unset.append("freeze_reason")
         else:
             changed["freeze_reason"] = new.freeze_reason
-        names = AccountKeys(old.account)
         version = await self._administer(
-            names,
-            names.record,
+            old.account,
+            AccountKeys(old.account).record,
             {
                 "expected": old.version,
                 "set": _flat(changed),
@@ -123,7 +149,6 @@ class RedisRegistry:
     async def _change_key(
         self, record: KeyRecord, expected: int, changed: Mapping[str, str], detail: str, *, working: bool
     ) -> int:
-        names = AccountKeys(record.account)
         change = {
             "expected": expected,
             "set": _flat(changed),
@@ -133,20 +158,15 @@ class RedisRegistry:
             "working": working,
         }
         facts = {"vault_key_id": record.key_id, "detail": detail}
-        return await self._administer(names, names.key(record.key_id), change, facts)
+        target = AccountKeys(record.account).key(record.key_id)
+        return await self._administer(record.account, target, change, facts)
 
     async def _administer(
-        self, names: AccountKeys, target: str, change: dict[str, Any], facts: dict[str, str]
+        self, account: str, target: str, change: dict[str, Any], facts: dict[str, str]
     ) -> int:
-        change["now"] = self._clock() if self._clock else 0
-        run = Run(
-            [target, names.audit, names.sequence, names.key_ids, names.key_names],
-            [json.dumps(change), json.dumps(facts)],
-        )
-        (reply,) = await run_all(self._client, script("administer"), [run])
-        if isinstance(reply, SpendgateError):
-            raise reply
-        status, version = reply
+        names = AccountKeys(account)
+        run = Run(account, [target, names.key_ids, names.key_names], [json.dumps(change), json.dumps(facts)])
+        status, _, version = await self._scripts.run_one("administer", run)
         if status == "conflict":
             raise VersionConflict(int(version))
         if status == "name_taken":
@@ -156,8 +176,7 @@ class RedisRegistry:
     async def _now(self) -> int:
         if self._clock:
             return self._clock()
-        seconds, microseconds = await self._ask(self._client.time())
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return int(await self._ask(time_ms(self._client)))
 
     async def _ask(self, reply: Any) -> Any:
         # redis-py types its replies for bytes and text at once; here all is text.
@@ -178,6 +197,8 @@ def _key_record(key_id: str, account: str, fields: Mapping[str, str]) -> KeyReco
         policy=Policy.from_json(fields["policy"]),
         created_at_ms=int(fields["created_at"]),
         revoked_at_ms=int(revoked_at) if revoked_at else None,
+        root_public_key=fields.get("root_public_key", ""),
+        revoked_derived=tuple(json.loads(fields.get("revoked_derived", "[]"))),
     )
 
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import hiredis
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
-from policy_server.core.errors import SpendgateError
-from policy_server.store.connection import STORE_TIMEOUT_S, store_unavailable
+from policy_server.core.continuity import Continuity, Mark
+from policy_server.core.errors import AuditBacklogFull, LedgerLost, SpendgateError
+from policy_server.store.connection import store_unavailable
+from policy_server.store.exchange import Command, exchange
+from policy_server.store.keys import AccountKeys
+
+Reply = list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script as Redis runs it: the shared part and its own."""
+    """One script as Redis runs it: the shared part, mostly the guard, and its own."""
 
     source: str
     sha: str
@@ -32,7 +34,8 @@ class Script:
 def script(name: str) -> Script:
     """Return the script ``scripts/<name>.lua``."""
     folder = files("policy_server.store") / "scripts"
-    body = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    parts = ("common", name) if name == "restore" else ("common", "guard", name)
+    body = "".join((folder / f"{part}.lua").read_text() for part in parts)
     # Redis sends many short texts in one go, but each list by itself, and each wakes the reader.
     source = f"local function run()\n{body}\nend\nreturn cjson.encode(run())\n"
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
@@ -40,61 +43,114 @@ def script(name: str) -> Script:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a script."""
+    """One run of a script on one account, with the keys and arguments that are the script's own."""
 
+    account: str
     keys: Sequence[str]
     arguments: Sequence[str | bytes]
 
 
-async def run_all(
-    client: redis.asyncio.Redis, which: Script, runs: Sequence[Run]
-) -> list[Any | SpendgateError]:
-    """Run one script many times, in order, in one round trip; return its answers.
+class Scripts:
+    """Runs scripts, each in the ledger that is known, or not at all."""
 
-    An answer that is a `StoreUnavailable` may or may not have been carried out;
-    every script may be run again. A script that Redis has forgotten is sent anew.
-    """
-    if not runs:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        continuity: Continuity,
+        *,
+        backlog_max: int = 0,
+        replicas: int = 0,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        """``backlog_max`` events may wait for the archive; 0 means any number.
+
+        Nothing counts as done before so many ``replicas`` have it.
+        ``clock`` replaces the store's own clock, for tests.
+        """
+        self.client = client
+        self.continuity = continuity
+        self._backlog_max = backlog_max
+        self._replicas = replicas
+        self._clock = clock
+
+    def now_ms(self) -> int:
+        """Return a test's time; 0 means the store's own."""
+        return self._clock() if self._clock else 0
+
+    async def run(
+        self, name: str, runs: Sequence[Run], *, bounded: bool = False
+    ) -> list[Reply | SpendgateError]:
+        """Run one script many times, in order, in one round trip; return its answers.
+
+        An answer that is a `StoreUnavailable` may or may not have been carried out;
+        every script may be run again. With ``bounded``, nothing is done while too
+        many events wait for the archive.
+        """
+        marks = await self._marks(runs)
+        which = script(name)
+        now, room = str(self.now_ms()), str(self._backlog_max if bounded else 0)
+        commands = [
+            command(which, run, mark, now=now, room=room)
+            for run, mark in zip(runs, marks, strict=True)
+            if isinstance(mark, Mark)
+        ]
+        replies = iter(await run_all(self.client, which, commands, replicas=self._replicas))
+        return [
+            self._judged(run, mark, next(replies)) if isinstance(mark, Mark) else mark
+            for run, mark in zip(runs, marks, strict=True)
+        ]
+
+    async def run_one(self, name: str, run: Run, *, bounded: bool = False) -> Reply:
+        """Run a script once; raise the error when it did not answer."""
+        (reply,) = await self.run(name, [run], bounded=bounded)
+        if isinstance(reply, SpendgateError):
+            raise reply
+        return reply
+
+    async def _marks(self, runs: Sequence[Run]) -> list[Mark | SpendgateError]:
+        found: dict[str, Mark | SpendgateError] = {}
+        for account in {run.account for run in runs}:
+            try:
+                found[account] = await self.continuity.known(account)
+            except SpendgateError as error:
+                found[account] = error
+        return [found[run.account] for run in runs]
+
+    def _judged(self, run: Run, mark: Mark, reply: Any) -> Reply | SpendgateError:
+        if isinstance(reply, SpendgateError):
+            return reply
+        status, number = reply[0], int(reply[1])
+        if status == "lost":
+            return LedgerLost(run.account)
+        if status == "full":
+            return AuditBacklogFull(run.account)
+        self.continuity.saw(run.account, mark.epoch, number)
+        return list(reply)
+
+
+def command(which: Script, run: Run, mark: Mark, *, now: str = "0", room: str = "0") -> Command:
+    """Return the command that runs a script in the ledger of ``mark``."""
+    names = AccountKeys(run.account)
+    keys = (names.record, names.sequence, names.audit, names.archived, *run.keys)
+    return ("EVALSHA", which.sha, len(keys), *keys, now, mark.epoch, str(mark.sequence), room, *run.arguments)
+
+
+async def run_all(
+    client: redis.asyncio.Redis, which: Script, commands: Sequence[Command], *, replicas: int = 0
+) -> list[Any | SpendgateError]:
+    """Send all commands, which run the same script; one that Redis has forgotten is sent anew."""
+    if not commands:
         return []
-    replies = await _send(client, which, runs)
+    replies = await exchange(client, commands, replicas=replicas)
     forgotten = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if forgotten:
         try:
             await client.script_load(which.source)
         except RedisError as error:
-            return [store_unavailable(error)] * len(runs)
-        again = await _send(client, which, [runs[index] for index in forgotten])
+            return [store_unavailable(error)] * len(commands)
+        again = await exchange(client, [commands[index] for index in forgotten], replicas=replicas)
         for index, reply in zip(forgotten, again, strict=True):
             replies[index] = reply
-    return [store_unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
-
-
-async def _send(client: redis.asyncio.Redis, which: Script, runs: Sequence[Run]) -> list[Any]:
-    """Send all runs at once over one connection and read their replies.
-
-    This is what redis-py's pipeline does, with the packing left to hiredis and
-    one time limit for all replies: per script it takes half of the time.
-    """
-    commands: list[Any] = [("EVALSHA", which.sha, len(run.keys), *run.keys, *run.arguments) for run in runs]
-    packed = [hiredis.pack_command(command) for command in commands]
-    try:
-        async with asyncio.timeout(STORE_TIMEOUT_S):
-            connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-            try:
-                await connection.send_packed_command(packed)
-                return [await _reply(connection) for _ in runs]
-            except BaseException:
-                # Replies may still be on their way; nobody may take them for others.
-                await connection.disconnect(nowait=True)
-                raise
-            finally:
-                await client.connection_pool.release(connection)
-    except (RedisError, OSError) as error:
-        return [error] * len(runs)
-
-
-async def _reply(connection: redis.asyncio.Connection) -> Any:
-    try:
-        return json.loads(await connection.read_response(timeout=math.inf))
-    except ResponseError as error:
-        return error
+    return [
+        store_unavailable(reply) if isinstance(reply, Exception) else json.loads(reply) for reply in replies
+    ]

@@ -11,12 +11,29 @@ from typing import Any
 from sidecar.exchange import Answer, Forward, Request
 from sidecar.forms import Pairs
 from sidecar.refusals import Refused, malformed
-from sidecar.stripe import bodies, forms
+from sidecar.stripe import bodies, evidence, forms, statements
 from sidecar.stripe.commitments import SEEN, committed, is_final
-from sidecar.stripe.endpoints import Direction, Endpoint
+from sidecar.stripe.endpoints import ENDPOINTS, Direction, Endpoint
 from sidecar.stripe.given import Given
+from sidecar.stripe.listing import VERSION as _VERSION
+from sidecar.stripe.listing import Span, fetched
 from sidecar.stripe.table import EndpointTable, is_plain
-from sidecar.vendor import Call, Failed, Fetch, Money, Price, Reading, Seen, Succeeded, Unclear
+from sidecar.vendor import (
+    Call,
+    Failed,
+    Fetch,
+    Finding,
+    Look,
+    Money,
+    Movement,
+    OpenCall,
+    Price,
+    Reading,
+    Seen,
+    Statement,
+    Succeeded,
+    Unclear,
+)
 
 _OBJECT_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_/]{1,255}")
@@ -44,15 +61,14 @@ _HIDDEN = "(hidden)"
 _VERSION_SHOWN = "Stripe-Version"
 """The name by which the policy sees a request's version; no parameter can be called so."""
 
-_VERSION = "2026-10-28.endive"
-"""The API version that pricing reads objects by, and that a call is sent by which names none."""
-
 _VERSION_MIN = "2022-11-15"
 """Before, parameters had other meanings, such as an amount in a cart's lines."""
 
 _VERSION_SHAPE = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[a-z_]{1,32})?")
 _AMOUNT_MAX = 999_999_999_999
 
+
+_ROWS = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 
 _OBJECT_PATHS = {
     "ch": "/v1/charges/",
@@ -169,21 +185,44 @@ class Stripe:
         """Return what a GET shows of an object that is at its end."""
         if answer.status != 200 or not call.endpoint.endswith("}"):
             return ()
-        body = _json(answer)
-        kind = str(body.get("object"))
-        if (
-            kind == "checkout.session"
-            and body.get("mode") == "subscription"
-            and body.get("status") != "expired"
-        ):
-            return ()  # what it bills next comes without another call
-        money = committed(body, kind) if kind in SEEN and is_final(body) else None
-        return (Seen(str(body.get("id", "")), money),) if money else ()
+        found = _seen_in(_json(answer))
+        return (found,) if found else ()
 
     def object_path(self, object_id: str) -> str | None:
         """Return where an object can be fetched."""
         path = _OBJECT_PATHS.get(object_id.partition("_")[0])
         return f"{path}{object_id}" if path and _OBJECT_ID.fullmatch(object_id) else None
+
+    def made(self, endpoint: str) -> bool:
+        """Tell whether an endpoint is one of Stripe's."""
+        return endpoint in _ROWS
+
+    async def investigate(
+        self, calls: Sequence[OpenCall], look: Look, *, now_ms: int
+    ) -> Mapping[str, Finding]:
+        """Find out what became of calls from events, objects and lists."""
+        return await evidence.investigate(
+            calls, look, now_s=now_ms // 1000, read=_as_answered, path_of=self.object_path
+        )
+
+    async def statement(self, look: Look, account: str, *, since_ms: int, until_ms: int) -> Statement | None:
+        """Return what moved the account's balance."""
+        return await statements.statement(look, account, Span(since_ms // 1000, until_ms // 1000))
+
+    async def related(self, movement: Movement, look: Look, account: str) -> Sequence[str]:
+        """Return the invoice and the session that an intent pays."""
+        return await statements.related(look, account, movement)
+
+    async def exists(self, object_id: str, look: Look, account: str) -> bool | None:
+        """Tell whether Stripe has an object."""
+        path = self.object_path(object_id)
+        return await fetched(look, path, account) is not None if path else None
+
+    async def final(self, object_id: str, look: Look, account: str) -> Seen | None:
+        """Return what an object at its end commits."""
+        path = self.object_path(object_id)
+        body = await fetched(look, path, account) if path else None
+        return _seen_in(body) if body else None
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal in Stripe's error shape, so that its SDKs raise and do not try again."""
@@ -313,6 +352,40 @@ def _endpoint(call: Call) -> Endpoint:
 
 def _object_in(call: Call) -> str:
     return str(call.plan[1]) if isinstance(call.plan, tuple) else ""
+
+
+def _seen_in(body: Mapping[str, Any]) -> Seen | None:
+    """Return what an object that nothing can change any more commits."""
+    kind = str(body.get("object"))
+    if kind == "checkout.session" and body.get("mode") == "subscription" and body.get("status") != "expired":
+        return None  # what it bills next comes without another call
+    money = committed(body, kind) if kind in SEEN and is_final(body) else None
+    return Seen(str(body.get("id", "")), money) if money else None
+
+
+def _as_answered(call: OpenCall, body: Mapping[str, Any], request_id: str) -> Succeeded:
+    """Read an object as the answer to a call that made or changed it."""
+    row = _ROWS.get(call.endpoint)
+    if row is None:
+        return Succeeded(object_id=str(body.get("id") or ""))
+    if row.answers == "deleted":
+        body = {"id": call.object_id, "deleted": True}
+    price = None
+    if call.money is not None:
+        # Whatever it refunds: what has not succeeded gives nothing back yet.
+        price = Price(call.money, refunded=call.object_id or "?" if row.answers == "refund" else "")
+    as_made = Call(
+        endpoint=row.name,
+        changes=True,
+        moves_money=row.rule is not None and row.direction is not Direction.NONE,
+        forward=Forward(row.method, ""),
+        fingerprint=call.reference,
+        price=price,
+        object_id=call.object_id if row.step else "",
+        vendor_account=call.vendor_account,
+        plan=(row, call.object_id),
+    )
+    return _success(as_made, Answer(200, [(b"request-id", request_id.encode())], json.dumps(body).encode()))
 
 
 def _success(call: Call, answer: Answer) -> Succeeded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sidecar.exchange import Answer, Forward, Request
@@ -13,7 +13,23 @@ from sidecar.twilio import endpoints, parameters
 from sidecar.twilio.endpoints import CREATE, DELETE, VERSION, Target
 from sidecar.twilio.prices import ENDED, charged_so_far, price_of
 from sidecar.vault_keys import key_text
-from sidecar.vendor import Call, Failed, Fetch, Price, Reading, Seen, Succeeded, Unclear, Unpriced
+from sidecar.vendor import (
+    Call,
+    Failed,
+    Fetch,
+    Finding,
+    Look,
+    Movement,
+    NotFound,
+    OpenCall,
+    Price,
+    Reading,
+    Seen,
+    Statement,
+    Succeeded,
+    Unclear,
+    Unpriced,
+)
 
 _OWN_KEY = re.compile(r"(?:AC|SK)[0-9a-fA-F]{32}")
 _MESSAGE = re.compile(r"(?:SM|MM)[0-9a-fA-F]{32}")
@@ -82,7 +98,7 @@ class Twilio:
 
     def lookup(self, call: Call, path: str) -> Forward:
         """Return a GET for a message."""
-        return Forward("GET", path, {"Accept": "application/json", "Accept-Encoding": "identity"})
+        return _get(path)
 
     def named(self, call: Call, upstream_key: str) -> Forward:
         """Return what to send; Twilio has no name by which it would recognise a repeat."""
@@ -103,22 +119,43 @@ class Twilio:
 
     def seen(self, call: Call, answer: Answer) -> Sequence[Seen]:
         """Return the prices of messages at their end, in a message or a list of them."""
-        if answer.status != 200:
-            return ()
-        body = _json(answer)
-        listed = body.get("messages")
-        found = []
-        for message in listed if isinstance(listed, list) else [body]:
-            if not isinstance(message, dict) or message.get("direction") == "inbound":
-                continue
-            money = price_of(message) if message.get("status") in ENDED else None
-            if money is not None and _MESSAGE.fullmatch(str(message.get("sid"))):
-                found.append(Seen(str(message["sid"]), money))
-        return found
+        return _seen(answer)
 
     def object_path(self, object_id: str) -> str | None:
         """Return where a message can be fetched."""
         return self._path(object_id) if _MESSAGE.fullmatch(object_id) else None
+
+    def made(self, endpoint: str) -> bool:
+        """Tell whether an endpoint is one of Twilio's."""
+        return endpoint.partition(" ")[2].startswith(f"{self.prefix}/")
+
+    async def investigate(
+        self, calls: Sequence[OpenCall], look: Look, *, now_ms: int
+    ) -> Mapping[str, Finding]:
+        """Find nothing out: Twilio does not say which request made a message."""
+        return {
+            call.reference: NotFound("Twilio does not say which request made a message") for call in calls
+        }
+
+    async def statement(self, look: Look, account: str, *, since_ms: int, until_ms: int) -> Statement | None:
+        """Tell nothing: which messages cost how much is in no list that can be trusted to be complete."""
+        return None
+
+    async def related(self, movement: Movement, look: Look, account: str) -> Sequence[str]:
+        """Return nothing: a message counts under its own id."""
+        return ()
+
+    async def exists(self, object_id: str, look: Look, account: str) -> bool | None:
+        """Tell whether there is a message of this id."""
+        path = self.object_path(object_id)
+        answer = await look(_get(path)) if path else None
+        return {200: True, 404: False}.get(answer.status) if answer else None
+
+    async def final(self, object_id: str, look: Look, account: str) -> Seen | None:
+        """Return the price of a message that is at its end."""
+        path = self.object_path(object_id)
+        answer = await look(_get(path)) if path else None
+        return next(iter(_seen(answer)), None) if answer else None
 
     def refusal(self, refused: Refused, request_id: str) -> Answer:
         """Write a refusal in Twilio's error shape; its SDKs keep ``details`` on what they raise."""
@@ -177,6 +214,25 @@ def _target_of(call: Call) -> Target:
     if not isinstance(call.plan, Target):
         raise TypeError(f"{call.endpoint} was not read here")
     return call.plan
+
+
+def _get(path: str) -> Forward:
+    return Forward("GET", path, {"Accept": "application/json", "Accept-Encoding": "identity"})
+
+
+def _seen(answer: Answer) -> list[Seen]:
+    if answer.status != 200:
+        return []
+    body = _json(answer)
+    listed = body.get("messages")
+    found = []
+    for message in listed if isinstance(listed, list) else [body]:
+        if not isinstance(message, dict) or message.get("direction") == "inbound":
+            continue
+        money = price_of(message) if message.get("status") in ENDED else None
+        if money is not None and _MESSAGE.fullmatch(str(message.get("sid"))):
+            found.append(Seen(str(message["sid"]), money))
+    return found
 
 
 def _success(target: Target, answer: Answer) -> Reading:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from tests.simulation.history import Wanted
-from tests.simulation.telling import Told, first_broken, private_store, shorter, tell
+from tests.simulation.telling import Told, first_broken, private_ground, shorter, tell
 
 
 def main() -> int:
@@ -16,10 +16,10 @@ def main() -> int:
     asked = _arguments()
     if asked.seed is not None:
         wanted = Wanted(asked.seed, _names(asked.faults), _numbers(asked.agents))
-        with private_store() as store:
-            told = tell(wanted, store)
+        with private_ground() as ground:
+            told = tell(wanted, ground)
             if asked.shorter and told.broken:
-                told = shorter(told, store)
+                told = shorter(told, ground)
         if told.broken or asked.show:
             print(told.text())
         return int(bool(told.broken))
@@ -80,6 +80,6 @@ def _tell_many(seeds: range, jobs: int) -> int:
 
 
 def _tell_share(seeds: Iterable[int]) -> Told | None:
-    with private_store() as store:
-        failure = first_broken(seeds, store)
-        return shorter(failure, store) if failure else None
+    with private_ground() as ground:
+        failure = first_broken(seeds, ground)
+        return shorter(failure, ground) if failure else None

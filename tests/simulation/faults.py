@@ -31,8 +31,12 @@ WORLD = (
     "change a cap", "freeze", "revoke", "flush the store",
 )  # fmt: skip
 
+DRAINER = (
+    "kill before", "kill after", "fail before", "fail after", "another drains before", "another drains after",
+)  # fmt: skip
+
 EVERY: Mapping[str, tuple[str, ...]] = {
-    "redis": REDIS, "policy": POLICY, "stripe": STRIPE, "agent": AGENT, "world": WORLD,
+    "redis": REDIS, "policy": POLICY, "stripe": STRIPE, "agent": AGENT, "drainer": DRAINER, "world": WORLD,
 }  # fmt: skip
 
 UNUSUAL = frozenset({"flush the store", "restart"})

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from policy_server.core.administration import Administration
 from policy_server.core.authorizer import Authorizer
+from policy_server.core.continuity import Continuity
 from policy_server.core.directory import Directory
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy, RefundRule
@@ -24,36 +25,45 @@ from policy_server.core.strangers import Strangers
 from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
-from policy_server.store import scripts
+from policy_server.store import exchange
 from policy_server.store.ledger import RedisLedger
+from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
+from policy_server.store.scripts import Scripts
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.gate import Gate
 from sidecar.outbox import Outbox
+from sidecar.paced import PacedReads
 from sidecar.policy_link import PolicyLink
+from sidecar.reconciler import Reconciler
 from sidecar.stripe.vendor import Stripe
 from spendgate.v1 import policy_service_pb2_grpc
 from stripe_simulator.api import StripeApi
 from stripe_simulator.clock import Clock
 from tests.simulation.agents import Agent
+from tests.simulation.archive_link import ArchiveFile, DrainerNode
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedProcess
 from tests.simulation.policy_link import PolicyNetwork, RpcServer
 from tests.simulation.redis_link import RedisLink, Store
 from tests.simulation.stripe_link import STRIPE_KEY, StripeNetwork
-from tests.world import DAY, HOUR, MINUTE, NOON, RETENTION_MS, SECOND
+from tests.world import DAY, HOUR, MINUTE, NOON, RETENTION_MS, SECOND, NothingArchived
 
 HOLD_TTL_MS = 30 * SECOND
 STRIPE_TIMEOUT_S = 20.0
 DECISION_TIMEOUT_S = 0.45
+QUIET_S = 600.0
+READS_PER_S = 5.0
 STORE_TIMEOUT_S = 0.25
 AGENTS_MAX = 4
 _SIDECAR_TOKEN, _ADMIN_TOKEN = SecretStr("sidecar-token"), SecretStr("admin-token")
-_SKEW_MAX_MS = 20 * MINUTE
-"""Two clocks that differ by it still leave time between our 23 hours and Stripe's 24."""
+_SKEW_MAX_MS = 4 * MINUTE
+"""By how much the store's clock may be wrong. A step of more than the quiet time, while a call is on its way,
+would let the reconciler believe that the call never arrives: see docs/guarantees.md."""
 
 _EXPIRE_EVERY_S = 4.0
+_RECONCILE_EVERY_S = 10.0
 _STRIPE = Stripe()
 
 SEQUENCE = "spendgate:{default}:sequence"
@@ -108,19 +118,22 @@ class ServerNode:
         self.process = SimulatedProcess(self.name)
         self.process.when_killed.append(self._died)
         client = world.redis.client(self.process)
-        ledger = RedisLedger(client, retention_ms=RETENTION_MS, clock=world.store_now)
-        registry = RedisRegistry(client, clock=world.store_now)
+        continuity = Continuity(NothingArchived(), RedisMarks(client))
+        run_scripts = Scripts(client, continuity, clock=world.store_now)
+        ledger = RedisLedger(run_scripts, retention_ms=RETENTION_MS)
+        registry = RedisRegistry(run_scripts, continuity, clock=world.store_now)
         directory = Directory(registry)
         strangers = Strangers(self._now)
         self._settler = Settler(ledger, registry, directory, strangers)
         authorizer = Authorizer(
-            ledger, registry, directory, self._now, strangers=strangers, hold_ttl_ms=HOLD_TTL_MS
+            *(ledger, registry, directory, self._now), strangers=strangers, hold_ttl_ms=HOLD_TTL_MS
         )
         guard = Guard(admin_token=_ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
         self.rpc: Any = RpcServer(self.process, guard)
         servicer = PolicyServicer(authorizer, self._settler)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self.rpc)
         self.process.spawn(self._expire_holds())
+        self.process.spawn(DrainerNode(world.archive, world.faults, world.now).run())
         world.policy.servers = [node.rpc for node in [*world.servers, self] if node.process.alive]
 
     def _now(self) -> int:
@@ -163,6 +176,9 @@ class SidecarNode:
         self._gate = Gate(_STRIPE, decisions, self.outbox, upstream)
         self.handling: set[asyncio.Task[Answer]] = set()
         self.process.spawn(self.outbox.run())
+        reads = PacedReads(world.stripe.upstream(self.process, STRIPE_TIMEOUT_S), per_second=READS_PER_S)
+        vendors = [(_STRIPE, reads, upstream.sender)]
+        self.process.spawn(Reconciler(link, vendors, quiet_s=QUIET_S).run(_RECONCILE_EVERY_S))
 
     def handle(self, request: Request, answered: Callable[[asyncio.Future[Answer]], None]) -> None:
         """Take a request in."""
@@ -184,10 +200,11 @@ class SidecarNode:
 class World:
     """Everybody in one history."""
 
-    def __init__(self, wanted: Wanted, loop: SimulatedLoop, store: Store) -> None:
+    def __init__(self, wanted: Wanted, loop: SimulatedLoop, store: Store, archive: ArchiveFile) -> None:
         self.wanted = wanted
         self.loop = loop
         self.store = store
+        self.archive = archive
         seed = wanted.seed
         self.chance = random.Random(f"{seed} world")
         self.timeline: list[Line] = []
@@ -214,9 +231,10 @@ class World:
         self.key_ids: list[str] = []
         self._keys: list[str] = []
         calm = Faults(seed, tell=self.tell)
+        link = RedisLink(store, calm, loop, seed, lambda who, what: None).client(SimulatedProcess("operator"))
+        continuity = Continuity(NothingArchived(), RedisMarks(link))
         operator = RedisRegistry(
-            RedisLink(store, calm, loop, seed, lambda who, what: None).client(SimulatedProcess("operator")),
-            clock=self.store_now,
+            Scripts(link, continuity, clock=self.store_now), continuity, clock=self.store_now
         )
         ledger: Any = None
         self._operator = Administration(operator, ledger, self.store_now)
@@ -242,6 +260,7 @@ class World:
         """Tell the whole history."""
         self.store.ask("FLUSHALL")
         self.store.ask("SCRIPT", "FLUSH")
+        self.archive.empty()
         chance = self.chance
         for number in range(chance.randint(1, 2)):
             self.servers.append(ServerNode(self, number + 1))
@@ -277,6 +296,9 @@ class World:
             await asyncio.sleep(1)
         self._passed_ms += HOLD_TTL_MS + 2 * _SKEW_MAX_MS
         await asyncio.sleep(2 * _EXPIRE_EVERY_S)
+        self._passed_ms += round(2 * QUIET_S * 1000)
+        # Long enough for every hold to be worth another look, however seldom it had become.
+        await asyncio.sleep(60)
 
     async def _set_up_keys(self) -> None:
         chance = self.chance
@@ -344,6 +366,8 @@ class World:
             back += fault.chance.choice([0.5, 5, 60])
 
         def answered(task: asyncio.Future[Answer]) -> None:
+            if task.cancelled():
+                return
             if fault and fault.kind == "lose the reply":
                 self.loop.later(back, _break, reply)
             else:
@@ -440,20 +464,24 @@ def _nothing_from_outside(seed: int) -> Iterator[None]:
     """
     chance = random.Random(f"{seed} secrets")
     logging.disable(logging.CRITICAL)
+    drawn = random.getstate()
+    random.seed(seed)
     with (
         mock.patch.object(secrets, "token_bytes", lambda size=32: chance.randbytes(size)),
-        mock.patch.object(scripts, "STORE_TIMEOUT_S", STORE_TIMEOUT_S),
+        mock.patch.object(exchange, "STORE_TIMEOUT_S", STORE_TIMEOUT_S),
         mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
     ):
         try:
             yield
         finally:
+            random.setstate(drawn)
             logging.disable(logging.NOTSET)
 
 
 def tell(
     wanted: Wanted,
     store: Store,
+    archive: ArchiveFile,
     check: Callable[[World], None],
     begun: Callable[[World], None] = lambda world: None,
 ) -> World:
@@ -461,7 +489,7 @@ def tell(
     loop = SimulatedLoop(wanted.seed)
     with _nothing_from_outside(wanted.seed):
         try:
-            world = World(wanted, loop, store)
+            world = World(wanted, loop, store, archive)
             begun(world)
             asyncio.set_event_loop(loop)
             loop.run_until_complete(world.run())

@@ -57,14 +57,21 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._choose = random.Random(f"{seed} order").random
         self._queues: dict[SimulatedProcess | None, deque[asyncio.Handle]] = {}
         self._steps = 0
+        self._over = False
         self._outside = copy_context()
         self._tasks: list[asyncio.Task[Any]] = []
         """All of them, so that those of the dead are not collected while the others live."""
         self.set_task_factory(self._keep_task)
+        self._failed: BaseException | None = None
+        self.set_exception_handler(self._note_failure)
 
     def time(self) -> float:
         """The made-up time, in seconds since the history began."""
         return self._now
+
+    def _note_failure(self, loop: Any, context: dict[str, Any]) -> None:
+        if "handle" in context:  # a callback failed, of a program or of the simulation itself
+            self._failed = self._failed or context["exception"]
 
     def _keep_task(self, loop: Any, work: Any, context: Context | None = None) -> asyncio.Task[Any]:
         task = asyncio.Task(work, loop=loop, context=context)
@@ -93,6 +100,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Cancelled timers are left where they are and skipped."""
 
     def _run_once(self) -> None:
+        if self._failed is not None and not self._over:
+            raise self._failed
         self._steps += 1
         if self._steps > STEPS_MAX:
             raise NeverEnds(f"after {STEPS_MAX} steps there is still more to do")
@@ -106,10 +115,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _next_queue(self) -> deque[asyncio.Handle] | None:
         owners = []
-        for owner, queue in list(self._queues.items()):
-            if owner is not None and not owner.alive:
-                del self._queues[owner]
-            elif queue:
+        for owner, queue in self._queues.items():
+            if queue and (owner is None or owner.alive or self._over):
                 owners.append(queue)
         if not owners:
             return None
@@ -133,13 +140,20 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def end(self) -> None:
-        """Drop everything that still waits, as at the end of the world, and close."""
+        """Cancel everything that still waits, also what the dead left behind, and close."""
+        self._over, self._steps, self._failed = True, 0, None
+        with contextlib.suppress(Exception):  # what code on its way out still wants is of no interest
+            for _ in range(3):
+                waiting = [task for task in self._tasks if not task.done()]
+                if not waiting:
+                    break
+                for task in waiting:
+                    task.cancel()
+                self.run_until_complete(asyncio.wait(waiting, timeout=100))
         for task in self._tasks:
-            if task.done():
-                continue
+            if task.done() and not task.cancelled():
+                task.exception()  # taken note of: whoever waited for it is gone
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with contextlib.suppress(Exception):  # what code on its way out still wants is of no interest
-                task.get_coro().close()  # type: ignore[union-attr]
         self._queues.clear()
         self._tasks.clear()
         self.close()

@@ -43,6 +43,8 @@ class Store:
         self._path = path
         self._socket: socket.socket | None = None
         self._reader = self._fresh_reader()
+        self.restart: Callable[[], None] = lambda: None
+        """Kill it (SIGKILL) and start it again; it has all it had answered for."""
 
     @staticmethod
     def _fresh_reader() -> Any:
@@ -108,8 +110,6 @@ class RedisLink:
         self._tell = tell
         self._chance = random.Random(f"{seed} redis")
         self._away_until = 0.0
-        self.restart: Callable[[], None] = lambda: None
-        """Kill the store and start it again."""
 
     def client(self, server: SimulatedProcess) -> redis.asyncio.Redis:
         """A client for one policy server."""
@@ -172,7 +172,7 @@ class RedisLink:
 
     def _carry_out(self, exchange: _Exchange, kind: str) -> None:
         if kind == "restart":
-            self.restart()
+            self.store.restart()
         if kind == "forget the scripts":
             self.store.ask("SCRIPT", "FLUSH")
         answers = self._run(exchange.server, exchange.commands, exchange.packed)
@@ -267,7 +267,7 @@ def _shown(answer: Any) -> str:
     """An answer without what is empty in it."""
     if isinstance(answer, Exception):
         return str(answer)
-    told = json.loads(answer)
+    told = json.loads(answer) if isinstance(answer, str) else answer
     return (
         " ".join(str(part) for part in told if part not in {"", "0"}) if isinstance(told, list) else str(told)
     )

@@ -8,11 +8,13 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from policy_server.embedded_redis import redis_server
 from tests.processes import temporary_folder
 from tests.simulation import history
+from tests.simulation.archive_link import ArchiveFile
 from tests.simulation.history import Line, Wanted
 from tests.simulation.invariants import Violation, check
 from tests.simulation.redis_link import Store
@@ -20,31 +22,63 @@ from tests.simulation.redis_link import Store
 _SHORTER_TRIES_MAX = 400
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What is real in every history, one after the other."""
+
+    store: Store
+    archive: ArchiveFile
+
+
 @contextlib.contextmanager
-def private_store() -> Iterator[Store]:
-    """A Redis for histories alone, in memory: losing power is not what they are about."""
-    with temporary_folder() as folder:
-        settings = ["--port", "0", "--unixsocket", str(folder / "redis.sock"), "--dir", str(folder)]
-        with (folder / "log").open("wb") as log:
-            child = subprocess.Popen(
-                [redis_server(), *settings, "--save", "", "--appendonly", "no"], stdout=log, stderr=log
-            )
-        try:
-            _wait_for(folder / "redis.sock")
-            store = Store(str(folder / "redis.sock"))
-            yield store
+def private_ground(*, durable: bool = False) -> Iterator[Ground]:
+    """A Redis and an archive for histories alone.
+
+    The Redis keeps everything in memory, unless it is to be ``durable``: then it writes every change to disk
+    before it answers, as Spendgate wants it, and can be killed and started again.
+    """
+    with temporary_folder() as folder, contextlib.ExitStack() as running:
+        path = folder / "redis.sock"
+        keeps = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
+        settings = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "", *keeps]
+        log = running.enter_context((folder / "log").open("wb"))
+        store = Store(str(path))
+
+        def start() -> subprocess.Popen[bytes]:
+            path.unlink(missing_ok=True)
+            child = subprocess.Popen([redis_server(), *settings], stdout=log, stderr=log)
+            _wait_until_ready(store)
+            return child
+
+        def restart() -> None:
+            nonlocal child
             store.close()
+            child.kill()
+            child.wait()
+            child = start()
+
+        child = start()
+        store.restart = restart
+        archive = ArchiveFile(folder, f"unix://{path}")
+        try:
+            yield Ground(store, archive)
         finally:
+            archive.close()
+            store.close()
             child.kill()
             child.wait()
 
 
-def _wait_for(path: Path) -> None:
+def _wait_until_ready(store: Store) -> None:
     for _ in range(2000):
-        if path.is_socket():
+        try:
+            store.ask("PING")
+        except (OSError, RedisError):  # it does not listen yet, or still reads what it wrote
+            store.close()
+            time.sleep(0.005)
+        else:
             return
-        time.sleep(0.01)
-    raise TimeoutError(f"{path} never appeared")
+    raise TimeoutError("the private Redis never answered")
 
 
 @dataclass(frozen=True)
@@ -75,12 +109,12 @@ class Told:
         return "\n".join([*lines, "", outcome, f"again:  {again}"])
 
 
-def tell(wanted: Wanted, store: Store) -> Told:
+def tell(wanted: Wanted, ground: Ground) -> Told:
     """Tell one history."""
     worlds: list[history.World] = []
     broken = ""
     try:
-        history.tell(wanted, store, check, worlds.append)
+        history.tell(wanted, ground.store, ground.archive, check, worlds.append)
     except Violation as violation:
         broken = str(violation)
     except Exception as error:  # what nobody foresaw is a finding too
@@ -90,19 +124,19 @@ def tell(wanted: Wanted, store: Store) -> Told:
     return Told(wanted, broken, tuple(world.timeline), tuple(world.faults.happened), agents)
 
 
-def first_broken(seeds: Iterable[int], store: Store) -> Told | None:
+def first_broken(seeds: Iterable[int], ground: Ground) -> Told | None:
     """Tell histories until one breaks a promise."""
-    return next((told for told in (tell(Wanted(seed), store) for seed in seeds) if told.broken), None)
+    return next((told for told in (tell(Wanted(seed), ground) for seed in seeds) if told.broken), None)
 
 
-def shorter(told: Told, store: Store) -> Told:
+def shorter(told: Told, ground: Ground) -> Told:
     """Leave out agents and faults as long as the same promise is broken."""
     tries = 0
 
     def still(wanted: Wanted) -> Told | None:
         nonlocal tries
         tries += 1
-        other = tell(wanted, store)
+        other = tell(wanted, ground)
         return other if other.promise == told.promise else None
 
     for number in told.agents:

@@ -1,30 +1,30 @@
 -- Decides on one call: the records are the ones that were judged by, the effect
 -- is new, every cap has room; then holds in all caps or in none, and records it.
 --
--- KEYS  1 key record, 2 account record, 3 audit stream, 4 sequence, 5 hold,
---       6 exposure, 7 deadlines, 8... one counter a cap
--- ARGV  1 the question as JSON, 2 the facts of the call as JSON, for the record
+-- KEYS  5 key record, 6 hold, 7 exposure, 8 deadlines, 9... one counter a cap; where
+--       the policy bounds repeated refusals in a run, then the run's refusals and the
+--       frozen runs
+-- ARGV  5 the question as JSON, 6 the facts of the call as JSON, for the record
 --
--- Answers a flat list: status, then
+-- Answers
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
 --            deadline, shadow reason, amount and currency that the first call asked
---            for, settled and held of each cap
+--            for, what caps on money must have room for, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
-local q, call = cjson.decode(ARGV[1]), ARGV[2]
-local key_record, account_record, stream, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local hold, exposure, deadlines = KEYS[5], KEYS[6], KEYS[7]
-local now = clock(q.now)
+local q, call = cjson.decode(ARGV[5]), ARGV[6]
+local key_record, hold, exposure, deadlines = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local counters = {unpack(KEYS, 9)}
 
 if q.key_version > 0 and tonumber(redis.call('HGET', key_record, 'version') or 0) ~= q.key_version then
-  return {'stale'}
+  return {'stale', text(number)}
 end
 if tonumber(redis.call('HGET', account_record, 'version') or 0) ~= q.account_version then
-  return {'stale'}
+  return {'stale', text(number)}
 end
 for _, cap in ipairs(q.caps) do
   if now < cap.start_ms or (cap.end_ms > 0 and now >= cap.end_ms) then
-    return {'out_of_span', text(now)}
+    return {'out_of_span', text(number), text(now)}
   end
 end
 
@@ -35,28 +35,62 @@ if q.effect then
     if q.validate_only then
       h.state = 'unknown'
     else
-      become_unknown(hold, q.authorization_id, h, deadlines, stream, sequence, now)
+      become_unknown(hold, q.authorization_id, h, deadlines)
     end
   end
 end
 
 local counts, new = {}, {}
 for i in ipairs(q.caps) do
-  local pair = redis.call('HMGET', KEYS[7 + i], 'settled', 'held')
+  local pair = redis.call('HMGET', counters[i], 'settled', 'held')
   new[i] = not (pair[1] or pair[2])
   counts[i] = {tonumber(pair[1] or 0), tonumber(pair[2] or 0)}
 end
 
 local attempt = tonumber(h.attempt or 0)
 
+-- Where the policy bounds repeated refusals, and the call names a run.
+local refusals, frozen_runs = KEYS[9 + #q.caps], KEYS[10 + #q.caps]
+
+-- Counts one more refusal of the same call in the run. One too many freezes the run.
+local function count_refusal(reason)
+  local same = reason .. ' ' .. q.same_call
+  if redis.call('HLEN', refusals) >= q.refusals_kept and redis.call('HEXISTS', refusals, same) == 0 then
+    same = 'others'
+  end
+  local times = increase(refusals, same, '1')
+  keep_until(refusals, now + q.retention_ms)
+  if times < q.repeated_refusals_max then
+    return ''
+  end
+  set(refusals, 'frozen_for', reason, 'frozen_at_endpoint', q.endpoint)
+  for _, run in ipairs(redis.call('ZRANGEBYSCORE', frozen_runs, '-inf', text(now - q.retention_ms))) do
+    redis.call('ZREM', frozen_runs, run)
+    image(frozen_runs)[run] = false
+  end
+  redis.call('ZADD', frozen_runs, text(now), q.run)
+  image(frozen_runs)[q.run] = text(now)
+  return 'froze the run: this call was refused ' .. text(times) .. ' times in it'
+end
+
+-- Why the run is frozen, if it is.
+local function frozen_for()
+  local since = frozen_runs and redis.call('ZSCORE', frozen_runs, q.run)
+  if since and tonumber(since) > now - q.retention_ms then
+    return redis.call('HGET', refusals, 'frozen_for') or ''
+  end
+end
+
+local needed -- what caps on money must have room for, once that is known
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
-    'decided', allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
+    'decided', text(number), allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
     replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
+    needed and text(needed) or '',
   }
   if duplicate then
     local first = cjson.decode(h.call)
-    flat[11], flat[12] = first.amount or '', first.currency or ''
+    flat[12], flat[13] = first.amount or '', first.currency or ''
   end
   for _, pair in ipairs(counts) do
     flat[#flat + 1] = text(pair[1])
@@ -67,13 +101,22 @@ end
 
 local function decided(allowed, reason, rule, duplicate, replay, object, deadline)
   if not q.validate_only then
-    record(stream, sequence, now, 'decision', call, {
+    local refused = reason or q.shadow_reason
+    local detail = refusals and refused and refused ~= 'run_frozen' and count_refusal(refused) or ''
+    record('decision', call, {
       'decision', allowed and 'allow' or 'deny', 'reason', reason or q.shadow_reason or '',
       'rule', rule or q.shadow_rule or '', 'duplicate', duplicate and '1' or '',
-      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '',
+      'attempt', attempt > 0 and text(attempt) or '', 'object_id', object or '', 'detail', detail,
     })
   end
   return answer(allowed, reason, rule, duplicate, replay, object, deadline)
+end
+
+local frozen = frozen_for()
+if frozen and q.shadow then
+  q.shadow_reason, q.shadow_rule = 'run_frozen', frozen
+elseif frozen then
+  return decided(false, 'run_frozen', frozen)
 end
 
 if q.reason then
@@ -92,6 +135,9 @@ if h.state and h.state ~= 'released' then
   if h.state == 'held' then
     return decided(true, nil, nil, true, 'join', h.object_id, h.deadline)
   elseif young then
+    if not q.validate_only then
+      set(hold, 'sent_at', text(now))
+    end
     return decided(true, nil, nil, true, 'forward', h.object_id)
   elseif h.state == 'settled' and h.object_id ~= '' then
     return decided(true, nil, nil, true, 'fetch', h.object_id)
@@ -112,7 +158,7 @@ local function refuse(reason, rule)
   return true
 end
 
-if q.call_rule and refuse('cap_exceeded', q.call_rule) then
+if q.call_rule and (q.call_sealed or refuse('cap_exceeded', q.call_rule)) then
   return decided(false, 'cap_exceeded', q.call_rule)
 end
 
@@ -153,10 +199,11 @@ if q.restored and q.restored ~= '' then
   amount = math.max(0, amount - lean_on(q.restored, q.currency == '' and math.huge or amount, true))
 end
 
+needed = amount
 for i, cap in ipairs(q.caps) do
   local need = cap.currency ~= '' and not q.unpriced_in and amount or 1
   if need > 0 and need > tonumber(cap.limit) - counts[i][1] - counts[i][2]
-    and refuse('cap_exceeded', cap.rule) then
+    and (cap.sealed or refuse('cap_exceeded', cap.rule)) then
     return decided(false, 'cap_exceeded', cap.rule)
   end
 end
@@ -168,20 +215,20 @@ end
 
 local held_in = {} -- counters by currency
 for i, cap in ipairs(q.caps) do
-  local counter = KEYS[7 + i]
+  local counter = counters[i]
   if cap.currency ~= '' then
     -- Also when nothing is held: what is settled above the hold counts here.
     counts[i][2] = counts[i][2] + amount
-    redis.call('HINCRBY', counter, 'held', text(amount))
+    increase(counter, 'held', text(amount))
     held_in[cap.currency] = held_in[cap.currency] or {}
     table.insert(held_in[cap.currency], counter)
   else
     -- A call that was let through stays counted, whatever becomes of it.
     counts[i][1] = counts[i][1] + 1
-    redis.call('HINCRBY', counter, 'settled', '1')
+    increase(counter, 'settled', '1')
   end
   if (new[i] or cap.end_ms == 0) and not cap.lasting then
-    redis.call('PEXPIREAT', counter, text((cap.end_ms > 0 and cap.end_ms or now) + q.retention_ms))
+    keep_until(counter, (cap.end_ms > 0 and cap.end_ms or now) + q.retention_ms)
   end
 end
 
@@ -190,23 +237,23 @@ if not q.effect then
 end
 if q.object_id ~= '' then
   -- Two steps under way on one object: nobody knows which the vendor did last.
-  local open = redis.call('HINCRBY', exposure, 'open', '1')
+  local open = increase(exposure, 'open', '1')
   if open > 1 then
-    redis.call('HSET', exposure, 'contended', '1')
+    set(exposure, 'contended', '1')
   elseif not x.open then
-    redis.call('PEXPIREAT', exposure, text(now + q.retention_ms))
+    keep_until(exposure, now + q.retention_ms)
   end
 end
 
 attempt = attempt + 1
 local deadline = now + q.hold_ttl_ms
 if h.state then
-  redis.call('DEL', hold)
+  remove(hold)
 end
 local fields = {
   'state', 'held', 'attempt', text(attempt), 'fingerprint', q.fingerprint, 'request_id', q.request_id,
   'held_at', text(now), 'deadline', text(deadline), 'amount', text(amount), 'currency', q.currency,
-  'counters', cjson.encode(held_in), 'object_id', q.object_id, 'call', call,
+  'counters', cjson.encode(held_in), 'object_id', q.object_id,
 }
 if q.unpriced_in then
   fields[#fields + 1] = 'unpriced_in'
@@ -216,10 +263,11 @@ if #links > 0 then
   fields[#fields + 1] = 'links'
   fields[#fields + 1] = cjson.encode(links)
   for _, link in ipairs(links) do
-    redis.call('HINCRBY', q.exposure_prefix .. link.object, 'promised', link.promised)
+    increase(q.exposure_prefix .. link.object, 'promised', link.promised)
   end
 end
-redis.call('HSET', hold, unpack(fields))
-redis.call('PEXPIREAT', hold, text(now + q.retention_ms))
+set(hold, unpack(fields))
+redis.call('HSET', hold, 'call', call) -- which the event has anyway
+keep_until(hold, now + q.retention_ms)
 redis.call('ZADD', deadlines, text(deadline), q.authorization_id)
 return decided(true, nil, nil, false, nil, q.object_id, text(deadline))

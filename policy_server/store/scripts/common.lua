@@ -1,5 +1,17 @@
 -- What every script shares. Money and times travel as text, because cjson and
 -- Redis would write a large number with an exponent.
+--
+-- KEYS  1 account record, 2 sequence, 3 audit stream, 4 mark of the archive;
+--       a script's own follow
+-- ARGV  1 now in ms or 0, 2 epoch and 3 sequence that the server knows of,
+--       4 how many events may wait for the archive, or 0 for any number;
+--       a script's own follow
+--
+-- Every script answers a flat list: status, number of the newest audit event, and
+-- what it says itself.
+local account_record, sequence, stream, archived = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch = ARGV[2]
+local number = tonumber(redis.call('GET', sequence) or 0)
 
 local function text(number)
   return string.format('%.0f', number + 0) -- adding 0 turns -0 into 0
@@ -7,17 +19,67 @@ end
 
 -- The store's clock decides, so that servers whose clocks differ agree. A test
 -- may send its own time.
-local function clock(given)
-  if given and given > 0 then
-    return given
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- What the script has changed since its last event: by key, without the account's
+-- prefix, the new values of fields. The event carries it as `images`, so that
+-- the ledger can be made anew from its events. A field '' is the time when the key
+-- goes, 0 for never; '!' says that what was there before is gone; false, that the field is.
+local changed = {}
+local root_length = #sequence - #'sequence'
+
+local function image(key)
+  local name = string.sub(key, root_length + 1)
+  local fields = changed[name]
+  if not fields then
+    fields = {}
+    changed[name] = fields
   end
-  local now = redis.call('TIME')
-  return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+  return fields
+end
+
+local function set(key, ...)
+  redis.call('HSET', key, ...)
+  local fields = image(key)
+  for i = 1, select('#', ...), 2 do
+    local field, value = select(i, ...)
+    fields[field] = value
+  end
+end
+
+local function unset(key, field)
+  redis.call('HDEL', key, field)
+  image(key)[field] = false
+end
+
+local function increase(key, field, amount)
+  local value = redis.call('HINCRBY', key, field, amount)
+  image(key)[field] = text(value)
+  return value
+end
+
+local function keep_until(key, at)
+  redis.call('PEXPIREAT', key, text(at))
+  image(key)[''] = text(at)
+end
+
+local function keep_for_ever(key)
+  redis.call('PERSIST', key)
+  image(key)[''] = '0'
+end
+
+local function remove(key)
+  redis.call('DEL', key)
+  changed[string.sub(key, root_length + 1)] = {['!'] = ''}
 end
 
 -- Appends one audit event: the call it is about, as JSON, and facts, of which
 -- empty ones are left out. Its number is its stream id, so a gap shows.
-local function record(stream, sequence, now, kind, call, facts)
+local function record(kind, call, facts)
   local fields = {'time', text(now), 'kind', kind, 'call', call}
   for i = 1, #facts, 2 do
     if facts[i + 1] ~= '' then
@@ -25,7 +87,13 @@ local function record(stream, sequence, now, kind, call, facts)
       fields[#fields + 1] = facts[i + 1]
     end
   end
-  local number = redis.call('INCR', sequence)
+  local last = #fields
+  fields[last + 1], fields[last + 2] = 'epoch', epoch
+  if next(changed) then
+    fields[last + 3], fields[last + 4] = 'images', cjson.encode(changed)
+    changed = {}
+  end
+  number = redis.call('INCR', sequence)
   redis.call('XADD', stream, text(number) .. '-0', unpack(fields))
 end
 
@@ -43,17 +111,26 @@ local function add(counters, field, amount)
   for _, counter in ipairs(counters) do
     -- A window that is forgotten by now gets nothing back.
     if amount > 0 or redis.call('EXISTS', counter) == 1 then
-      redis.call('HINCRBY', counter, field, text(amount))
+      increase(counter, field, text(amount))
     end
   end
 end
 
+-- Unknown holds stand behind all that have a deadline, the oldest first, and stay
+-- there and in memory until somebody finds out what became of them.
+local UNKNOWN_FROM = 2^52
+
+local function await_evidence(hold, id, h, deadlines)
+  redis.call('ZADD', deadlines, text(UNKNOWN_FROM + h.held_at), id)
+  keep_for_ever(hold)
+end
+
 -- Marks a hold that nobody closed in time. It keeps counting.
-local function become_unknown(hold, id, h, deadlines, stream, sequence, now)
-  redis.call('HSET', hold, 'state', 'unknown')
-  redis.call('ZREM', deadlines, id)
+local function become_unknown(hold, id, h, deadlines)
+  set(hold, 'state', 'unknown')
+  await_evidence(hold, id, h, deadlines)
   h.state = 'unknown'
-  record(stream, sequence, now, 'settlement', h.call, {
+  record('settlement', h.call, {
     'state', 'unknown', 'reason', 'deadline_passed', 'attempt', h.attempt, 'object_id', h.object_id,
   })
 end
@@ -69,14 +146,29 @@ local function read_exposure(key)
   return x
 end
 
-local function keep_exposure(x, now, retention_ms)
-  redis.call('HSET', x.key, 'total', text(x.total), 'currency', x.currency,
+local function keep_exposure(x, retention_ms)
+  set(x.key, 'total', text(x.total), 'currency', x.currency,
     'bookings', cjson.encode(x.bookings), 'changes', x.changes or '0')
   if x.unpriced then
-    redis.call('HSET', x.key, 'unpriced', x.unpriced)
+    set(x.key, 'unpriced', x.unpriced)
   end
   if x.new then
-    redis.call('PEXPIREAT', x.key, text(now + retention_ms))
+    keep_until(x.key, now + retention_ms)
+  end
+end
+
+-- Fails, before anything is changed, when a key is not here: a slot of a cluster
+-- that moves has keys in two places. `xs` are exposures.
+local function must_be_here(keys, xs)
+  for _, x in ipairs(xs) do
+    for _, booking in ipairs(x.bookings) do
+      for _, counter in ipairs(booking.counters) do
+        keys[#keys + 1] = counter
+      end
+    end
+  end
+  if #keys > 0 then
+    redis.call('EXISTS', unpack(keys))
   end
 end
 

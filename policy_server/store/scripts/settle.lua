@@ -2,30 +2,33 @@
 -- windows in which it was held, brings the object's exposure to what is true
 -- now, and records it.
 --
--- KEYS  1 hold, 2 audit stream, 3 sequence, 4 deadlines
--- ARGV  1 the settlement as JSON
+-- KEYS  5 hold, 6 deadlines
+-- ARGV  5 the settlement as JSON
 --
--- Answers a flat list: status, state, overrun; status is done, not_found or closed.
-local s = cjson.decode(ARGV[1])
-local hold, stream, sequence, deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local now = clock(s.now)
+-- Answers state and overrun; status is done, not_found, closed or sent_again.
+local s = cjson.decode(ARGV[5])
+local hold, deadlines = KEYS[5], KEYS[6]
 local h = read(hold)
 
 if not h.state then
-  return {'not_found', '', ''}
+  return {'not_found', text(number), '', ''}
 end
 if tonumber(h.attempt) ~= s.attempt then
-  return {'closed', 'at attempt ' .. h.attempt, ''}
+  return {'closed', text(number), 'at attempt ' .. h.attempt, ''}
 end
 
 local after = ({succeeded = 'settled', failed = 'released', unknown = 'unknown'})[s.outcome]
 if h.state == after or (h.state == 'settled' and after == 'unknown') then
-  return {'done', h.state, h.overrun or ''}
+  return {'done', text(number), h.state, h.overrun or ''}
 end
 -- Evidence that money moved is never refused: a released hold may still settle.
 local was_released = h.state == 'released'
 if h.state == 'settled' or (was_released and after ~= 'settled') then
-  return {'closed', h.state, ''}
+  return {'closed', text(number), h.state, ''}
+end
+
+if s.unless_sent_after and tonumber(h.sent_at or 0) > s.unless_sent_after then
+  return {'sent_again', text(number), h.state, ''}
 end
 
 local object = s.object_id ~= '' and s.object_id or h.object_id
@@ -47,13 +50,24 @@ if counts then
   end
 end
 local counters = cjson.decode(h.counters)[h.currency] or {}
+local links = h.links and cjson.decode(h.links) or {}
+do
+  local keys, xs = {unpack(counters)}, {x}
+  if h.object_id ~= '' then
+    keys[#keys + 1] = s.exposure_prefix .. h.object_id
+  end
+  for _, link in ipairs(links) do
+    xs[#xs + 1] = read_exposure(s.exposure_prefix .. link.object)
+  end
+  must_be_here(keys, xs)
+end
 local said = s.amount and s.currency == h.currency
 
 -- Ends this step of the object that the call named.
 local function close_step()
   local step = s.exposure_prefix .. h.object_id
-  if h.object_id ~= '' and not was_released and redis.call('HINCRBY', step, 'open', '-1') <= 0 then
-    redis.call('HSET', step, 'open', '0', 'contended', '')
+  if h.object_id ~= '' and not was_released and increase(step, 'open', '-1') <= 0 then
+    set(step, 'open', '0', 'contended', '')
   end
 end
 
@@ -62,12 +76,12 @@ end
 -- that has this call in it already, and one under way may yet say it.
 local function end_promises()
   local unchanged = {}
-  for _, link in ipairs(h.links and cjson.decode(h.links) or {}) do
+  for _, link in ipairs(links) do
     local y = read_exposure(s.exposure_prefix .. link.object)
     local left = tonumber(y.promised or 0) - tonumber(link.promised)
     if left >= 0 then
       y.promised, y.restores = text(left), link.restores
-      redis.call('HSET', y.key, 'promised', y.promised)
+      set(y.key, 'promised', y.promised)
       if y.changes == link.changes and not is_busy(y) and y.currency == h.currency
         and link.object ~= counted_object then
         unchanged[#unchanged + 1] = y
@@ -87,7 +101,7 @@ local function absorb(others)
       end
       y.total, y.bookings = 0, {}
       set_anew(y)
-      keep_exposure(y, now, s.retention_ms)
+      keep_exposure(y, s.retention_ms)
     end
   end
 end
@@ -100,8 +114,8 @@ local function restore(others, most)
       local back = math.min(most, unpromised(y))
       give_back(y, back)
       y.restored = text(tonumber(y.restored or 0) + back)
-      redis.call('HSET', y.key, 'restored', y.restored)
-      keep_exposure(y, now, s.retention_ms)
+      set(y.key, 'restored', y.restored)
+      keep_exposure(y, s.retention_ms)
       return back
     end
   end
@@ -146,7 +160,7 @@ local function settle(unchanged)
   if counted_object ~= '' and h.currency ~= '' and #x.bookings > 0 then
     set_anew(x)
     x.unpriced = h.unpriced_in and '1' or x.unpriced
-    keep_exposure(x, now, s.retention_ms)
+    keep_exposure(x, s.retention_ms)
   end
   if uncounted and (h.object_id == '' or not own_step) then
     return total, true
@@ -165,7 +179,7 @@ local function may_move(currency)
 end
 
 local overrun = false
-local settled_amount, reason = '', ''
+local settled_amount, reason = '', s.evidence and 'reconciled' or ''
 local unchanged = {}
 if after ~= 'unknown' and not was_released then
   if held > 0 then
@@ -173,7 +187,14 @@ if after ~= 'unknown' and not was_released then
   end
   unchanged = end_promises()
 end
-redis.call('ZREM', deadlines, s.authorization_id)
+if after == 'unknown' then
+  await_evidence(hold, s.authorization_id, h, deadlines)
+else
+  redis.call('ZREM', deadlines, s.authorization_id)
+  if h.state == 'unknown' then
+    keep_until(hold, now + s.retention_ms)
+  end
+end
 if counts then
   local total
   total, overrun = settle(unchanged)
@@ -193,11 +214,12 @@ end
 if after ~= 'unknown' then
   close_step()
 end
-redis.call('HSET', hold, 'state', after, 'object_id', after == 'unknown' and h.object_id or object,
+set(hold, 'state', after, 'object_id', after == 'unknown' and h.object_id or object,
   'overrun', overrun and '1' or '')
-record(stream, sequence, now, 'settlement', h.call, {
+record('settlement', h.call, {
   'state', after, 'reason', reason, 'settled_amount', settled_amount, 'settled_currency', h.currency,
   'overrun', overrun and '1' or '', 'attempt', h.attempt, 'object_id', object,
   'vendor_request_id', s.vendor_request_id, 'http_status', s.http_status, 'latency_ms', s.latency_ms,
+  'detail', s.evidence or '',
 })
-return {'done', after, overrun and '1' or ''}
+return {'done', text(number), after, overrun and '1' or ''}

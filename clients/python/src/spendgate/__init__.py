@@ -2,7 +2,8 @@
 
 `SpendGate` and `AsyncSpendGate` ask the policy server. `spendgate.http` and
 `spendgate.stripe` call Stripe through the sidecar. `spendgate.pydantic_ai`,
-`spendgate.langchain`, `spendgate.crewai` and `spendgate.mcp` have tools for agents.
+`spendgate.langchain`, `spendgate.crewai` and `spendgate.mcp` have tools for agents, and
+`spendgate.testing` proves in their tests that they are governed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spendgate.authorization import Authorization, Cap, HoldState, Outcome, Replay, Settlement
     from spendgate.client import AsyncSpendGate, Attempt, SpendGate
+    from spendgate.derived_keys import DerivationFailed, DerivedCap, derive_key
     from spendgate.errors import (
         DuplicateEffect,
         EffectInFlight,
@@ -30,6 +32,8 @@ __all__ = [
     "Attempt",
     "Authorization",
     "Cap",
+    "DerivationFailed",
+    "DerivedCap",
     "DuplicateEffect",
     "EffectInFlight",
     "HoldState",
@@ -44,6 +48,7 @@ __all__ = [
     "SpendGateError",
     "VaultKey",
     "VendorUnavailable",
+    "derive_key",
 ]
 
 _MODULES = {
@@ -51,6 +56,8 @@ _MODULES = {
     "Attempt": "spendgate.client",
     "Authorization": "spendgate.authorization",
     "Cap": "spendgate.authorization",
+    "DerivationFailed": "spendgate.derived_keys",
+    "DerivedCap": "spendgate.derived_keys",
     "DuplicateEffect": "spendgate.errors",
     "EffectInFlight": "spendgate.errors",
     "HoldState": "spendgate.authorization",
@@ -65,6 +72,7 @@ _MODULES = {
     "SpendGateError": "spendgate.errors",
     "VaultKey": "spendgate.vault_key",
     "VendorUnavailable": "spendgate.errors",
+    "derive_key": "spendgate.derived_keys",
 }
 """Where each name is. gRPC takes a while to load, and pytest loads this package in every session."""
 

@@ -179,6 +179,8 @@ class SpendGate:
         self.close()
 
     def _report(self, attempt: Attempt, timeout_s: float | None) -> None:
+        if not attempt.authorization.id:
+            return  # a read holds nothing
         with _unknown_by_itself(attempt):
             self.settle(
                 attempt.authorization, attempt.outcome, attempt.amount, timeout_s=timeout_s, **attempt.facts
@@ -293,6 +295,8 @@ class AsyncSpendGate:
         await self.close()
 
     async def _report(self, attempt: Attempt, timeout_s: float | None) -> None:
+        if not attempt.authorization.id:
+            return
         # A second cancellation must not stop the report of what the vendor did.
         report = asyncio.create_task(
             self.settle(

@@ -232,6 +232,12 @@ class VersionConflict(NoDecision):
     reason = "version_conflict"
 
 
+class RunNotFrozen(NoDecision):
+    """The run is not frozen for this vault key."""
+
+    reason = "run_not_frozen"
+
+
 class HoldNotFound(NoDecision):
     """No hold has this authorization id."""
 
@@ -254,6 +260,19 @@ class VaultKeyUnchangeable(NoDecision):
     """The vault key is revoked and can't be changed."""
 
     reason = "vault_key_revoked"
+
+
+class ArchiveUnavailable(NoDecision):
+    """The archive of the audit trail did not answer."""
+
+    reason = "archive_unavailable"
+    retries_help = True
+
+
+class NothingLost(NoDecision):
+    """There is nothing to rebuild: nothing that was ever archived is lost."""
+
+    reason = "nothing_lost"
 
 
 class DuplicateEffect(SpendGateError):

@@ -77,12 +77,11 @@ def refusal(verdict: pb.AuthorizeResponse) -> errors.Refused:
     cap = deciding_cap(verdict)
     said = reason_name(verdict.deny_reason) or f"deny_reason_{verdict.deny_reason}"
     kind = errors.REFUSALS.get(said, errors.Refused)
-    # A cap has room again after its reset; nothing else heals by waiting.
     resets = cap is not None and cap.HasField("reset_time")
     return kind(
         verdict.message or "The call is refused.",
         said=said,
-        retryable=resets,
+        retryable=verdict.HasField("retry_time"),
         authorization_id=verdict.authorization_id or None,
         cap=verdict.rule if cap is not None else None,
         remaining=cap.remaining if cap is not None else None,

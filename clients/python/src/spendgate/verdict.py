@@ -8,7 +8,8 @@ from spendgate.v1 import policy_service_pb2 as pb
 
 def cap_rule(cap: policy_pb2.CapStatus) -> str:
     """Return the name by which a verdict's rule names the cap."""
-    return f"{cap.budget}: {cap.cap}" if cap.budget else cap.cap
+    owner = cap.budget or cap.derived_key_id
+    return f"{owner}: {cap.cap}" if owner else cap.cap
 
 
 def deciding_cap(verdict: pb.AuthorizeResponse) -> policy_pb2.CapStatus | None:

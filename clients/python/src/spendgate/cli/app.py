@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from spendgate.cli import account, audit, budgets, doctor, keys, mcp, servers, up, usage
+from spendgate.cli import (
+    account,
+    audit,
+    budgets,
+    doctor,
+    explain,
+    keys,
+    ledger,
+    mcp,
+    runs,
+    servers,
+    up,
+    usage,
+)
 from spendgate.cli.failure import CommandFailed
 
 app = typer.Typer(
@@ -31,9 +44,13 @@ app.command("sidecar", rich_help_panel=_RUN, **servers.PASS_THROUGH)(servers.sid
 app.command("mcp", rich_help_panel=_RUN)(mcp.mcp)
 
 _OPERATE = "Operate Spendgate"
+app.command("reconcile", rich_help_panel=_OPERATE, **servers.PASS_THROUGH)(servers.reconcile)
 app.add_typer(keys.app, name="keys", rich_help_panel=_OPERATE)
+app.command("explain", rich_help_panel=_OPERATE)(explain.explain_call)
 app.command("usage", rich_help_panel=_OPERATE)(usage.show_usage)
 app.add_typer(audit.app, name="audit", rich_help_panel=_OPERATE)
+app.add_typer(ledger.app, name="ledger", rich_help_panel=_OPERATE)
+app.add_typer(runs.app, name="runs", rich_help_panel=_OPERATE)
 app.add_typer(account.app, name="account", rich_help_panel=_OPERATE)
 app.add_typer(budgets.app, name="budgets", rich_help_panel=_OPERATE)
 

@@ -15,7 +15,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from spendgate import rpc, transport
 from spendgate.cli.failure import CommandFailed, UsageWrong
 from spendgate.transport import PolicyServerTrust, TransportUnsafe
-from spendgate.v1 import account_service_pb2_grpc, audit_service_pb2_grpc, vault_key_service_pb2_grpc
+from spendgate.v1 import (
+    account_service_pb2_grpc,
+    audit_service_pb2_grpc,
+    ledger_service_pb2_grpc,
+    vault_key_service_pb2_grpc,
+)
 
 DEADLINE_S = 5.0
 """How long one call may take."""
@@ -201,12 +206,19 @@ class PolicyServer:
         self.account = settings.account
         self.vault_keys = vault_key_service_pb2_grpc.VaultKeyServiceStub(channel)
         self.accounts = account_service_pb2_grpc.AccountServiceStub(channel)
+        self.ledgers = ledger_service_pb2_grpc.LedgerServiceStub(channel)
         self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
 
-    def call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
+    def call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        deadline_s: float | None = DEADLINE_S,
+    ) -> Response:
         """Return the answer to `request`; raises `RequestFailed` when there is none."""
         try:
-            return method(request, timeout=DEADLINE_S, metadata=self._metadata)
+            return method(request, timeout=deadline_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise RequestFailed(error, self._settings) from None
 

@@ -43,7 +43,7 @@ _ASCII_MARKS = {"ok": "ok", "wrong": "!!", "skipped": "--"}
 def doctor(
     *, as_json: AsJson = False, policy_address: PolicyAddress = None, data_dir: DataDir = None
 ) -> None:
-    """Check the data directory, the policy server, the sidecar and Redis one by one.
+    """Check the data directory, the policy server, the archive, the sidecar and Redis one by one.
 
     Shows what to do about each problem. The exit code is 1 when there is one.
     """
@@ -70,7 +70,9 @@ def _checks(settings: DoctorSettings) -> Iterator[Check]:
     yield _redis(settings)
     serving = _policy_server(settings)
     yield serving
-    yield _administration(settings, serving)
+    administration = _administration(settings, serving)
+    yield administration
+    yield _archive(settings, administration)
     live = _sidecar_live(settings)
     yield live
     yield _sidecar_ready(settings, live)
@@ -151,6 +153,18 @@ def _administration(settings: DoctorSettings, serving: Check) -> Check:
     if problem:
         return Check(name, "wrong", problem, "use the data directory or the token of that policy server")
     return Check(name, "ok", "the policy server accepts the admin token")
+
+
+def _archive(settings: DoctorSettings, administration: Check) -> Check:
+    name = "audit archive"
+    if administration.result != "ok":
+        return Check(name, "skipped", "the policy server can't be asked")
+    problem = probes.archive_problem(settings)
+    if problem:
+        return Check(
+            name, "wrong", problem, "see 'The archive' in docs/audit.md; nothing is dropped meanwhile"
+        )
+    return Check(name, "ok", "audit events reach it")
 
 
 def _sidecar_live(settings: DoctorSettings) -> Check:

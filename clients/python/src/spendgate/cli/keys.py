@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from spendgate import cap_text, parameter_text
+from spendgate import cap_text, derived_keys, parameter_text
 from spendgate.cli import output
 from spendgate.cli import policy_options as options
-from spendgate.cli.connection import Account, DataDir, PolicyAddress, connect_with
+from spendgate.cli.connection import Account, DataDir, PolicyAddress, PolicyServer, connect_with
+from spendgate.cli.failure import UsageWrong
 from spendgate.cli.key_lookup import KeyArgument, find_key, vault_keys
 from spendgate.cli.output import AsJson
 from spendgate.v1 import policy_pb2
@@ -34,6 +36,7 @@ def create_key(
     shadow: options.Shadow = False,
     effects: options.EffectsOption = None,
     refunds: options.RefundsOption = None,
+    repeated_refusals: options.RepeatedRefusals = None,
     expires: options.Expires = None,
     expires_in: options.ExpiresIn = None,
     policy_file: options.PolicyFile = None,
@@ -59,6 +62,7 @@ def create_key(
         shadow=shadow,
         effects=effects,
         refunds=refunds,
+        repeated_refusals=repeated_refusals,
         expires=expires,
         expires_in=expires_in,
         policy_file=policy_file,
@@ -134,6 +138,7 @@ def update_key(
     shadow: options.Shadow = False,
     effects: options.EffectsOption = None,
     refunds: options.RefundsOption = None,
+    repeated_refusals: options.RepeatedRefusals = None,
     expires: options.Expires = None,
     expires_in: options.ExpiresIn = None,
     policy_file: options.PolicyFile = None,
@@ -164,6 +169,7 @@ def update_key(
         shadow=shadow,
         effects=effects,
         refunds=refunds,
+        repeated_refusals=repeated_refusals,
         expires=expires,
         expires_in=expires_in,
         policy_file=policy_file,
@@ -176,10 +182,73 @@ def update_key(
     _show(changed, as_json=as_json)
 
 
+@app.command("derive")
+def derive_key(
+    *,
+    run: Annotated[
+        str,
+        typer.Option("--run", metavar="RUN", help="The only run that it works in.", show_default=False),
+    ] = "",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="ENDPOINT",
+            help="An endpoint that it keeps, such as `'POST /v1/charges'`. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    cap: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cap",
+            metavar="CAP",
+            help="A limit beside its parent's, over a call, a run or its whole life (total), such as "
+            "`'usd 20.00/total'` or `'calls 5/run'`. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    label: Annotated[
+        str,
+        typer.Option("--label", metavar="TEXT", help="Makes else equal keys different.", show_default=False),
+    ] = "",
+    expires: options.Expires = None,
+    expires_in: options.ExpiresIn = None,
+) -> None:
+    """Derive a key that may do less from the vault key on standard input, and print it.
+
+    Nobody is asked, and nothing is stored: the same options give the same key, but for --expires-in. Example:
+
+    `spendgate keys derive --run run-7 --cap 'usd 20.00/total' --expires-in 1h < agent.key`
+    """
+    expiry = options.expiry(expires, expires_in)
+    try:
+        derived = derived_keys.derive_key(
+            sys.stdin.readline().strip(),
+            run_id=run,
+            expires_at=expiry.seconds if expiry else None,
+            allow=allow or (),
+            caps=[_derived_cap(one) for one in options.parse_caps(cap or ())],
+            label=label,
+        )
+    except derived_keys.DerivationFailed as error:
+        raise UsageWrong(str(error)) from None
+    output.print_line(derived)
+
+
 @app.command("revoke")
 def revoke_key(
     *,
     key: KeyArgument,
+    derived: Annotated[
+        str,
+        typer.Option(
+            "--derived",
+            metavar="ID",
+            help="End only the derived key with this public id, and those derived from it.",
+            show_default=False,
+        ),
+    ] = "",
     as_json: AsJson = False,
     account: Account = None,
     policy_address: PolicyAddress = None,
@@ -187,9 +256,13 @@ def revoke_key(
 ) -> None:
     """End a vault key for good: its very next call is refused.
 
-    A whole vault key, as found in a leak, is taken for its id; the secret is not sent.
+    A whole vault key, as found in a leak, is taken for its id; the secret is not sent. A whole derived key
+    ends alone, and so does one that --derived names; its parent works on.
     """
     with connect_with(policy_address, data_dir, account) as server:
+        if only := derived or derived_keys.derived_key_id(key):
+            _revoke_derived(server, key, only, as_json=as_json)
+            return
         request = pb.RevokeVaultKeyRequest(vault_key_id=find_key(server, key).vault_key_id)
         ended = server.call(server.vault_keys.RevokeVaultKey, request).vault_key
     if as_json:
@@ -197,6 +270,29 @@ def revoke_key(
         return
     when = output.time_text(ended.revoke_time)
     output.print_line(f"The vault key {ended.name} ({ended.vault_key_id}) is revoked since {when}.")
+
+
+def _revoke_derived(server: PolicyServer, key: str, derived_key_id: str, *, as_json: bool) -> None:
+    request = pb.RevokeDerivedKeyRequest(
+        vault_key_id=find_key(server, key).vault_key_id, derived_key_id=derived_key_id
+    )
+    parent = server.call(server.vault_keys.RevokeDerivedKey, request).vault_key
+    if as_json:
+        output.print_json(output.as_dict(parent))
+        return
+    output.print_line(
+        f"The key {derived_key_id} derived from {parent.name} ({parent.vault_key_id}) is revoked; its parent "
+        "works on."
+    )
+
+
+def _derived_cap(cap: policy_pb2.Cap) -> derived_keys.DerivedCap:
+    if cap.endpoints:
+        raise UsageWrong("a derived key's cap counts every call of it; leave 'on …' out")
+    window = policy_pb2.Window.Name(cap.window).removeprefix("WINDOW_").lower()
+    if cap.WhichOneof("limit") == "calls":
+        return derived_keys.DerivedCap(window, cap.calls)
+    return derived_keys.DerivedCap(window, cap.amount.minor_units, cap.amount.currency_code)
 
 
 def _show(key: pb.VaultKey, *, as_json: bool) -> None:
@@ -221,6 +317,7 @@ def _print_key(key: pb.VaultKey) -> None:
             ("allow", "\n".join(policy.allow)),
             ("caps", "\n".join(cap_text.text(cap) for cap in policy.caps) or _no_caps(policy)),
             ("budgets", ", ".join(policy.budgets)),
+            ("revoked derived keys", "\n".join(key.revoked_derived_key_ids)),
             ("currencies", ", ".join(policy.currencies)),
             ("unpriced", "\n".join(policy.unpriced)),
             ("vendor accounts", ", ".join(policy.vendor_accounts)),
@@ -228,12 +325,18 @@ def _print_key(key: pb.VaultKey) -> None:
             ("mode", output.enum_text(policy_pb2.PolicyMode, policy.mode, "POLICY_MODE_")),
             ("effects", output.enum_text(policy_pb2.EffectNaming, policy.effects, "EFFECT_NAMING_")),
             ("refunds", output.enum_text(policy_pb2.RefundRule, policy.refunds, "REFUND_RULE_")),
+            ("repeated refusals", _repeated_refusals(policy)),
         )
     )
 
 
 def _state(key: pb.VaultKey) -> str:
     return output.enum_text(pb.VaultKeyState, key.state, "VAULT_KEY_STATE_")
+
+
+def _repeated_refusals(policy: policy_pb2.Policy) -> str:
+    most = policy.repeated_refusals_max
+    return f"{most} of one call freeze a run" if most else "freeze no run"
 
 
 def _no_caps(policy: policy_pb2.Policy) -> str:

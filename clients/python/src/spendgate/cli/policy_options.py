@@ -145,6 +145,19 @@ RefundsOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+RepeatedRefusals = Annotated[
+    int | None,
+    typer.Option(
+        "--repeated-refusals",
+        min=0,
+        max=1_000_000,
+        metavar="COUNT",
+        help="How often the same call may be refused in one run before the run is frozen; 0: any number. "
+        "10 unless said.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 Expires = Annotated[
     str | None,
     typer.Option(
@@ -190,6 +203,7 @@ def build_policy(
     shadow: bool,
     effects: Effects | None,
     refunds: Refunds | None,
+    repeated_refusals: int | None,
     expires: str | None,
     expires_in: str | None,
     policy_file: Path | None,
@@ -208,7 +222,7 @@ def build_policy(
             effects,
             refunds,
         )
-        if any((*others, expires, expires_in)):
+        if any((*others, expires, expires_in)) or repeated_refusals is not None:
             raise UsageWrong("--policy-file is the whole policy; leave the other policy options out")
         return read_policy(policy_file)
     if not allow:
@@ -228,6 +242,7 @@ def build_policy(
             vendor_accounts=vendor_account,
             unpriced=unpriced,
             refunds=f"REFUND_RULE_{(refunds or Refunds.COUNTED).name}",
+            repeated_refusals_max=repeated_refusals,
         )
     except ValueError as error:
         raise UsageWrong(str(error)) from None
@@ -257,6 +272,14 @@ def read_policy(path: Path) -> policy_pb2.Policy:
     except (json.JSONDecodeError, json_format.ParseError) as error:
         problem = " ".join(str(error).split())
         raise UsageWrong(f"the policy file {path} is not the JSON of a policy: {problem}") from None
+
+
+def expiry(expires: str | None, expires_in: str | None) -> Timestamp | None:
+    """Return when a key stops working, or raise `UsageWrong`."""
+    try:
+        return _expiry(expires, expires_in)
+    except ValueError as error:
+        raise UsageWrong(str(error)) from None
 
 
 def _currency(code: str) -> str:

@@ -15,7 +15,7 @@ import grpc
 
 from spendgate.cli.connection import OperatorSettings, SidecarAddress, connect, open_channel
 from spendgate.cli.failure import CommandFailed
-from spendgate.v1 import vault_key_service_pb2
+from spendgate.v1 import audit_service_pb2, vault_key_service_pb2
 
 _TIMEOUT_S = 2.0
 _SERVING = b"\x08\x01"
@@ -63,6 +63,16 @@ def administration_problem(settings: OperatorSettings) -> str:
     except CommandFailed as error:
         return str(error)
     return ""
+
+
+def archive_problem(settings: OperatorSettings) -> str:
+    """Tell why audit events do not reach the archive."""
+    try:
+        with connect(settings) as server:
+            reply = server.call(server.audit.GetAuditArchive, audit_service_pb2.GetAuditArchiveRequest())
+    except CommandFailed as error:
+        return str(error)
+    return reply.problem
 
 
 def sidecar_problem(settings: SidecarAddress, path: str) -> str:

@@ -1,4 +1,4 @@
-"""`spendgate policy-server` and `spendgate sidecar`: become one of the servers."""
+"""`spendgate policy-server`, `sidecar` and `reconcile`: become one of the servers' programs."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def policy_server(context: typer.Context) -> None:
 def sidecar(context: typer.Context) -> None:
     """Run a sidecar; all options are its own, see `spendgate sidecar --help`."""
     become("sidecar", context.args)
+
+
+def reconcile(context: typer.Context) -> None:
+    """Find out unknown outcomes and report what nobody explains, see `spendgate reconcile --help`."""
+    become("sidecar.reconcile", context.args)
 
 
 def require_module(module: str) -> None:

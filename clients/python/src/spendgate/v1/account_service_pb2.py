@@ -22,40 +22,51 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from spendgate.v1 import policy_pb2 as spendgate_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"spendgate/v1/account_service.proto\x12\x0cspendgate.v1\x1a\x19spendgate/v1/policy.proto\"h\n\x07\x41\x63\x63ount\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06\x66rozen\x18\x02 \x01(\x08\x12\x15\n\rfreeze_reason\x18\x03 \x01(\t\x12%\n\x07\x62udgets\x18\x04 \x03(\x0b\x32\x14.spendgate.v1.Budget\"7\n\x06\x42udget\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x04\x63\x61ps\x18\x02 \x03(\x0b\x32\x11.spendgate.v1.Cap\"$\n\x11GetAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"<\n\x12GetAccountResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\"7\n\x14\x46reezeAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"?\n\x15\x46reezeAccountResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\")\n\x16UnfreezeAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"A\n\x17UnfreezeAccountResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\"I\n\x10SetBudgetRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12$\n\x06\x62udget\x18\x02 \x01(\x0b\x32\x14.spendgate.v1.Budget\";\n\x11SetBudgetResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\"4\n\x13\x44\x65leteBudgetRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\">\n\x14\x44\x65leteBudgetResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account2\xc0\x03\n\x0e\x41\x63\x63ountService\x12O\n\nGetAccount\x12\x1f.spendgate.v1.GetAccountRequest\x1a .spendgate.v1.GetAccountResponse\x12X\n\rFreezeAccount\x12\".spendgate.v1.FreezeAccountRequest\x1a#.spendgate.v1.FreezeAccountResponse\x12^\n\x0fUnfreezeAccount\x12$.spendgate.v1.UnfreezeAccountRequest\x1a%.spendgate.v1.UnfreezeAccountResponse\x12L\n\tSetBudget\x12\x1e.spendgate.v1.SetBudgetRequest\x1a\x1f.spendgate.v1.SetBudgetResponse\x12U\n\x0c\x44\x65leteBudget\x12!.spendgate.v1.DeleteBudgetRequest\x1a\".spendgate.v1.DeleteBudgetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"spendgate/v1/account_service.proto\x12\x0cspendgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/policy.proto\"h\n\x07\x41\x63\x63ount\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06\x66rozen\x18\x02 \x01(\x08\x12\x15\n\rfreeze_reason\x18\x03 \x01(\t\x12%\n\x07\x62udgets\x18\x04 \x03(\x0b\x32\x14.spendgate.v1.Budget\"7\n\x06\x42udget\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x04\x63\x61ps\x18\x02 \x03(\x0b\x32\x11.spendgate.v1.Cap\"$\n\x11GetAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"<\n\x12GetAccountResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\"7\n\x14\x46reezeAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"?\n\x15\x46reezeAccountResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\")\n\x16UnfreezeAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"A\n\x17UnfreezeAccountResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\"I\n\x10SetBudgetRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12$\n\x06\x62udget\x18\x02 \x01(\x0b\x32\x14.spendgate.v1.Budget\";\n\x11SetBudgetResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\"4\n\x13\x44\x65leteBudgetRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\">\n\x14\x44\x65leteBudgetResponse\x12&\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x15.spendgate.v1.Account\"\x84\x01\n\tFrozenRun\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12/\n\x0b\x66reeze_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x05 \x01(\t\"O\n\x15ListFrozenRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\"_\n\x16ListFrozenRunsResponse\x12,\n\x0b\x66rozen_runs\x18\x01 \x03(\x0b\x32\x17.spendgate.v1.FrozenRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x12UnfreezeRunRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\x15\n\x13UnfreezeRunResponse2\xf1\x04\n\x0e\x41\x63\x63ountService\x12O\n\nGetAccount\x12\x1f.spendgate.v1.GetAccountRequest\x1a .spendgate.v1.GetAccountResponse\x12X\n\rFreezeAccount\x12\".spendgate.v1.FreezeAccountRequest\x1a#.spendgate.v1.FreezeAccountResponse\x12^\n\x0fUnfreezeAccount\x12$.spendgate.v1.UnfreezeAccountRequest\x1a%.spendgate.v1.UnfreezeAccountResponse\x12L\n\tSetBudget\x12\x1e.spendgate.v1.SetBudgetRequest\x1a\x1f.spendgate.v1.SetBudgetResponse\x12U\n\x0c\x44\x65leteBudget\x12!.spendgate.v1.DeleteBudgetRequest\x1a\".spendgate.v1.DeleteBudgetResponse\x12[\n\x0eListFrozenRuns\x12#.spendgate.v1.ListFrozenRunsRequest\x1a$.spendgate.v1.ListFrozenRunsResponse\x12R\n\x0bUnfreezeRun\x12 .spendgate.v1.UnfreezeRunRequest\x1a!.spendgate.v1.UnfreezeRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spendgate.v1.account_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCOUNT']._serialized_start=79
-  _globals['_ACCOUNT']._serialized_end=183
-  _globals['_BUDGET']._serialized_start=185
-  _globals['_BUDGET']._serialized_end=240
-  _globals['_GETACCOUNTREQUEST']._serialized_start=242
-  _globals['_GETACCOUNTREQUEST']._serialized_end=278
-  _globals['_GETACCOUNTRESPONSE']._serialized_start=280
-  _globals['_GETACCOUNTRESPONSE']._serialized_end=340
-  _globals['_FREEZEACCOUNTREQUEST']._serialized_start=342
-  _globals['_FREEZEACCOUNTREQUEST']._serialized_end=397
-  _globals['_FREEZEACCOUNTRESPONSE']._serialized_start=399
-  _globals['_FREEZEACCOUNTRESPONSE']._serialized_end=462
-  _globals['_UNFREEZEACCOUNTREQUEST']._serialized_start=464
-  _globals['_UNFREEZEACCOUNTREQUEST']._serialized_end=505
-  _globals['_UNFREEZEACCOUNTRESPONSE']._serialized_start=507
-  _globals['_UNFREEZEACCOUNTRESPONSE']._serialized_end=572
-  _globals['_SETBUDGETREQUEST']._serialized_start=574
-  _globals['_SETBUDGETREQUEST']._serialized_end=647
-  _globals['_SETBUDGETRESPONSE']._serialized_start=649
-  _globals['_SETBUDGETRESPONSE']._serialized_end=708
-  _globals['_DELETEBUDGETREQUEST']._serialized_start=710
-  _globals['_DELETEBUDGETREQUEST']._serialized_end=762
-  _globals['_DELETEBUDGETRESPONSE']._serialized_start=764
-  _globals['_DELETEBUDGETRESPONSE']._serialized_end=826
-  _globals['_ACCOUNTSERVICE']._serialized_start=829
-  _globals['_ACCOUNTSERVICE']._serialized_end=1277
+  _globals['_ACCOUNT']._serialized_start=112
+  _globals['_ACCOUNT']._serialized_end=216
+  _globals['_BUDGET']._serialized_start=218
+  _globals['_BUDGET']._serialized_end=273
+  _globals['_GETACCOUNTREQUEST']._serialized_start=275
+  _globals['_GETACCOUNTREQUEST']._serialized_end=311
+  _globals['_GETACCOUNTRESPONSE']._serialized_start=313
+  _globals['_GETACCOUNTRESPONSE']._serialized_end=373
+  _globals['_FREEZEACCOUNTREQUEST']._serialized_start=375
+  _globals['_FREEZEACCOUNTREQUEST']._serialized_end=430
+  _globals['_FREEZEACCOUNTRESPONSE']._serialized_start=432
+  _globals['_FREEZEACCOUNTRESPONSE']._serialized_end=495
+  _globals['_UNFREEZEACCOUNTREQUEST']._serialized_start=497
+  _globals['_UNFREEZEACCOUNTREQUEST']._serialized_end=538
+  _globals['_UNFREEZEACCOUNTRESPONSE']._serialized_start=540
+  _globals['_UNFREEZEACCOUNTRESPONSE']._serialized_end=605
+  _globals['_SETBUDGETREQUEST']._serialized_start=607
+  _globals['_SETBUDGETREQUEST']._serialized_end=680
+  _globals['_SETBUDGETRESPONSE']._serialized_start=682
+  _globals['_SETBUDGETRESPONSE']._serialized_end=741
+  _globals['_DELETEBUDGETREQUEST']._serialized_start=743
+  _globals['_DELETEBUDGETREQUEST']._serialized_end=795
+  _globals['_DELETEBUDGETRESPONSE']._serialized_start=797
+  _globals['_DELETEBUDGETRESPONSE']._serialized_end=859
+  _globals['_FROZENRUN']._serialized_start=862
+  _globals['_FROZENRUN']._serialized_end=994
+  _globals['_LISTFROZENRUNSREQUEST']._serialized_start=996
+  _globals['_LISTFROZENRUNSREQUEST']._serialized_end=1075
+  _globals['_LISTFROZENRUNSRESPONSE']._serialized_start=1077
+  _globals['_LISTFROZENRUNSRESPONSE']._serialized_end=1172
+  _globals['_UNFREEZERUNREQUEST']._serialized_start=1174
+  _globals['_UNFREEZERUNREQUEST']._serialized_end=1232
+  _globals['_UNFREEZERUNRESPONSE']._serialized_start=1234
+  _globals['_UNFREEZERUNRESPONSE']._serialized_end=1255
+  _globals['_ACCOUNTSERVICE']._serialized_start=1258
+  _globals['_ACCOUNTSERVICE']._serialized_end=1883
 # @@protoc_insertion_point(module_scope)

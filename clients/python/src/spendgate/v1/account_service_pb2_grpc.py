@@ -61,6 +61,16 @@ class AccountServiceStub(object):
                 request_serializer=spendgate_dot_v1_dot_account__service__pb2.DeleteBudgetRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_account__service__pb2.DeleteBudgetResponse.FromString,
                 _registered_method=True)
+        self.ListFrozenRuns = channel.unary_unary(
+                '/spendgate.v1.AccountService/ListFrozenRuns',
+                request_serializer=spendgate_dot_v1_dot_account__service__pb2.ListFrozenRunsRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_account__service__pb2.ListFrozenRunsResponse.FromString,
+                _registered_method=True)
+        self.UnfreezeRun = channel.unary_unary(
+                '/spendgate.v1.AccountService/UnfreezeRun',
+                request_serializer=spendgate_dot_v1_dot_account__service__pb2.UnfreezeRunRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_account__service__pb2.UnfreezeRunResponse.FromString,
+                _registered_method=True)
 
 
 class AccountServiceServicer(object):
@@ -103,6 +113,21 @@ class AccountServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFrozenRuns(self, request, context):
+        """Lists the runs that are frozen because the same call was refused in them
+        again and again, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnfreezeRun(self, request, context):
+        """Lets a frozen run go on from its next call; its refusals count from 0 again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +155,16 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.DeleteBudget,
                     request_deserializer=spendgate_dot_v1_dot_account__service__pb2.DeleteBudgetRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_account__service__pb2.DeleteBudgetResponse.SerializeToString,
+            ),
+            'ListFrozenRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFrozenRuns,
+                    request_deserializer=spendgate_dot_v1_dot_account__service__pb2.ListFrozenRunsRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_account__service__pb2.ListFrozenRunsResponse.SerializeToString,
+            ),
+            'UnfreezeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnfreezeRun,
+                    request_deserializer=spendgate_dot_v1_dot_account__service__pb2.UnfreezeRunRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_account__service__pb2.UnfreezeRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +304,60 @@ class AccountService(object):
             '/spendgate.v1.AccountService/DeleteBudget',
             spendgate_dot_v1_dot_account__service__pb2.DeleteBudgetRequest.SerializeToString,
             spendgate_dot_v1_dot_account__service__pb2.DeleteBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFrozenRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.AccountService/ListFrozenRuns',
+            spendgate_dot_v1_dot_account__service__pb2.ListFrozenRunsRequest.SerializeToString,
+            spendgate_dot_v1_dot_account__service__pb2.ListFrozenRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnfreezeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.AccountService/UnfreezeRun',
+            spendgate_dot_v1_dot_account__service__pb2.UnfreezeRunRequest.SerializeToString,
+            spendgate_dot_v1_dot_account__service__pb2.UnfreezeRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,12 @@ class AccountServiceStub:
     """Makes or replaces a budget. What its caps counted stays counted."""
     DeleteBudget: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.DeleteBudgetRequest, _account_service_pb2.DeleteBudgetResponse]
     """Removes a budget. Keys that name it are refused until it is there again."""
+    ListFrozenRuns: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListFrozenRunsRequest, _account_service_pb2.ListFrozenRunsResponse]
+    """Lists the runs that are frozen because the same call was refused in them
+    again and again, the latest first.
+    """
+    UnfreezeRun: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.UnfreezeRunRequest, _account_service_pb2.UnfreezeRunResponse]
+    """Lets a frozen run go on from its next call; its refusals count from 0 again."""
 
 @_typing.type_check_only
 class AccountServiceAsyncStub(AccountServiceStub):
@@ -63,6 +69,12 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Makes or replaces a budget. What its caps counted stays counted."""
     DeleteBudget: _aio.UnaryUnaryMultiCallable[_account_service_pb2.DeleteBudgetRequest, _account_service_pb2.DeleteBudgetResponse]  # type: ignore[assignment]
     """Removes a budget. Keys that name it are refused until it is there again."""
+    ListFrozenRuns: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListFrozenRunsRequest, _account_service_pb2.ListFrozenRunsResponse]  # type: ignore[assignment]
+    """Lists the runs that are frozen because the same call was refused in them
+    again and again, the latest first.
+    """
+    UnfreezeRun: _aio.UnaryUnaryMultiCallable[_account_service_pb2.UnfreezeRunRequest, _account_service_pb2.UnfreezeRunResponse]  # type: ignore[assignment]
+    """Lets a frozen run go on from its next call; its refusals count from 0 again."""
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stops accounts and sets the budgets that their keys share.
@@ -108,5 +120,23 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.DeleteBudgetResponse, _abc.Awaitable[_account_service_pb2.DeleteBudgetResponse]]:
         """Removes a budget. Keys that name it are refused until it is there again."""
+
+    @_abc_1.abstractmethod
+    def ListFrozenRuns(
+        self,
+        request: _account_service_pb2.ListFrozenRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ListFrozenRunsResponse, _abc.Awaitable[_account_service_pb2.ListFrozenRunsResponse]]:
+        """Lists the runs that are frozen because the same call was refused in them
+        again and again, the latest first.
+        """
+
+    @_abc_1.abstractmethod
+    def UnfreezeRun(
+        self,
+        request: _account_service_pb2.UnfreezeRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.UnfreezeRunResponse, _abc.Awaitable[_account_service_pb2.UnfreezeRunResponse]]:
+        """Lets a frozen run go on from its next call; its refusals count from 0 again."""
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,47 +27,47 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from spendgate.v1 import amount_pb2 as spendgate_dot_v1_dot_amount__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n spendgate/v1/audit_service.proto\x12\x0cspendgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/amount.proto\"\x8e\x05\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x04kind\x18\x03 \x01(\x0e\x32\x1c.spendgate.v1.AuditEventKind\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x14\n\x0cvault_key_id\x18\x05 \x01(\t\x12\x0e\n\x06run_id\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x08 \x01(\t\x12$\n\x06\x61mount\x18\t \x01(\x0b\x32\x14.spendgate.v1.Amount\x12,\n\x0esettled_amount\x18\n \x01(\x0b\x32\x14.spendgate.v1.Amount\x12\x17\n\x0fidempotency_key\x18\x0b \x01(\t\x12\x11\n\tduplicate\x18\x0c \x01(\x08\x12\x10\n\x08\x64\x65\x63ision\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x0c\n\x04rule\x18\x0f \x01(\t\x12\x18\n\x10\x61uthorization_id\x18\x10 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x11 \x01(\x05\x12\r\n\x05state\x18\x12 \x01(\t\x12\x11\n\tobject_id\x18\x13 \x01(\t\x12\x19\n\x11vendor_request_id\x18\x14 \x01(\t\x12\x13\n\x0bhttp_status\x18\x15 \x01(\x05\x12*\n\x07latency\x18\x16 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07overrun\x18\x17 \x01(\x08\x12\x16\n\x0epolicy_version\x18\x18 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\x19 \x01(\t\x12\x16\n\x0evendor_account\x18\x1a \x01(\t\x12\x10\n\x08unpriced\x18\x1b \x01(\x08\"\x82\x02\n\x0b\x41uditFilter\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x0cvault_key_id\x18\x02 \x01(\t\x12\x1e\n\x16idempotency_key_prefix\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x04 \x01(\t\x12*\n\x04kind\x18\x05 \x01(\x0e\x32\x1c.spendgate.v1.AuditEventKind\x12\x11\n\tobject_id\x18\x06 \x01(\t\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"{\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x19.spendgate.v1.AuditFilter\"b\n\x17ListAuditEventsResponse\x12.\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32\x18.spendgate.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x85\x01\n\x17WatchAuditEventsRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.spendgate.v1.AuditFilterB\x11\n\x0f_after_sequence\"[\n\x18WatchAuditEventsResponse\x12-\n\x0b\x61udit_event\x18\x01 \x01(\x0b\x32\x18.spendgate.v1.AuditEvent\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"C\n\x18\x45xportAuditEventsRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"*\n\x19\x45xportAuditEventsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\"\x18\n\x16GetAuditArchiveRequest\"\x89\x01\n\x17GetAuditArchiveResponse\x12\x0f\n\x07problem\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61\x63klog_max\x18\x02 \x01(\x03\x12\x34\n\x08\x61\x63\x63ounts\x18\x03 \x03(\x0b\x32\".spendgate.v1.AuditArchiveProgress\x12\x12\n\npublic_key\x18\x04 \x01(\t\"|\n\x14\x41uditArchiveProgress\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x19\n\x11\x61rchived_sequence\x18\x03 \x01(\x03\x12\x0f\n\x07\x62\x61\x63klog\x18\x04 \x01(\x03\x12\x15\n\rarchived_hash\x18\x05 \x01(\t\"/\n\x1c\x43reateAuditCheckpointRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"l\n\x1d\x43reateAuditCheckpointResponse\x12\x37\n\x10\x61udit_checkpoint\x18\x01 \x01(\x0b\x32\x1d.spendgate.v1.AuditCheckpoint\x12\x12\n\npublic_key\x18\x02 \x01(\t\"\x96\x01\n\x0f\x41uditCheckpoint\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04hash\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\t\"9\n\x16\x41\x63\x63\x65ptAuditLossRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"H\n\x17\x41\x63\x63\x65ptAuditLossResponse\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x03\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03*\xb5\x01\n\x0e\x41uditEventKind\x12 \n\x1c\x41UDIT_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41UDIT_EVENT_KIND_DECISION\x10\x01\x12\x1f\n\x1b\x41UDIT_EVENT_KIND_SETTLEMENT\x10\x02\x12\x1c\n\x18\x41UDIT_EVENT_KIND_REFUSAL\x10\x03\x12#\n\x1f\x41UDIT_EVENT_KIND_ADMINISTRATION\x10\x04\x32\xed\x04\n\x0c\x41uditService\x12^\n\x0fListAuditEvents\x12$.spendgate.v1.ListAuditEventsRequest\x1a%.spendgate.v1.ListAuditEventsResponse\x12\x63\n\x10WatchAuditEvents\x12%.spendgate.v1.WatchAuditEventsRequest\x1a&.spendgate.v1.WatchAuditEventsResponse0\x01\x12\x66\n\x11\x45xportAuditEvents\x12&.spendgate.v1.ExportAuditEventsRequest\x1a\'.spendgate.v1.ExportAuditEventsResponse0\x01\x12^\n\x0fGetAuditArchive\x12$.spendgate.v1.GetAuditArchiveRequest\x1a%.spendgate.v1.GetAuditArchiveResponse\x12p\n\x15\x43reateAuditCheckpoint\x12*.spendgate.v1.CreateAuditCheckpointRequest\x1a+.spendgate.v1.CreateAuditCheckpointResponse\x12^\n\x0f\x41\x63\x63\x65ptAuditLoss\x12$.spendgate.v1.AcceptAuditLossRequest\x1a%.spendgate.v1.AcceptAuditLossResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n spendgate/v1/audit_service.proto\x12\x0cspendgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/amount.proto\"\xa6\x05\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x04kind\x18\x03 \x01(\x0e\x32\x1c.spendgate.v1.AuditEventKind\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x14\n\x0cvault_key_id\x18\x05 \x01(\t\x12\x0e\n\x06run_id\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x08 \x01(\t\x12$\n\x06\x61mount\x18\t \x01(\x0b\x32\x14.spendgate.v1.Amount\x12,\n\x0esettled_amount\x18\n \x01(\x0b\x32\x14.spendgate.v1.Amount\x12\x17\n\x0fidempotency_key\x18\x0b \x01(\t\x12\x11\n\tduplicate\x18\x0c \x01(\x08\x12\x10\n\x08\x64\x65\x63ision\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x0c\n\x04rule\x18\x0f \x01(\t\x12\x18\n\x10\x61uthorization_id\x18\x10 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x11 \x01(\x05\x12\r\n\x05state\x18\x12 \x01(\t\x12\x11\n\tobject_id\x18\x13 \x01(\t\x12\x19\n\x11vendor_request_id\x18\x14 \x01(\t\x12\x13\n\x0bhttp_status\x18\x15 \x01(\x05\x12*\n\x07latency\x18\x16 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07overrun\x18\x17 \x01(\x08\x12\x16\n\x0epolicy_version\x18\x18 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\x19 \x01(\t\x12\x16\n\x0evendor_account\x18\x1a \x01(\t\x12\x10\n\x08unpriced\x18\x1b \x01(\x08\x12\x16\n\x0e\x64\x65rived_key_id\x18\x1e \x01(\t\"\x82\x02\n\x0b\x41uditFilter\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x0cvault_key_id\x18\x02 \x01(\t\x12\x1e\n\x16idempotency_key_prefix\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x04 \x01(\t\x12*\n\x04kind\x18\x05 \x01(\x0e\x32\x1c.spendgate.v1.AuditEventKind\x12\x11\n\tobject_id\x18\x06 \x01(\t\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"{\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12)\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x19.spendgate.v1.AuditFilter\"b\n\x17ListAuditEventsResponse\x12.\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32\x18.spendgate.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x85\x01\n\x17WatchAuditEventsRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.spendgate.v1.AuditFilterB\x11\n\x0f_after_sequence\"[\n\x18WatchAuditEventsResponse\x12-\n\x0b\x61udit_event\x18\x01 \x01(\x0b\x32\x18.spendgate.v1.AuditEvent\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"C\n\x18\x45xportAuditEventsRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"*\n\x19\x45xportAuditEventsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\"\x18\n\x16GetAuditArchiveRequest\"\x89\x01\n\x17GetAuditArchiveResponse\x12\x0f\n\x07problem\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61\x63klog_max\x18\x02 \x01(\x03\x12\x34\n\x08\x61\x63\x63ounts\x18\x03 \x03(\x0b\x32\".spendgate.v1.AuditArchiveProgress\x12\x12\n\npublic_key\x18\x04 \x01(\t\"|\n\x14\x41uditArchiveProgress\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x19\n\x11\x61rchived_sequence\x18\x03 \x01(\x03\x12\x0f\n\x07\x62\x61\x63klog\x18\x04 \x01(\x03\x12\x15\n\rarchived_hash\x18\x05 \x01(\t\"/\n\x1c\x43reateAuditCheckpointRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"l\n\x1d\x43reateAuditCheckpointResponse\x12\x37\n\x10\x61udit_checkpoint\x18\x01 \x01(\x0b\x32\x1d.spendgate.v1.AuditCheckpoint\x12\x12\n\npublic_key\x18\x02 \x01(\t\"\x96\x01\n\x0f\x41uditCheckpoint\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04hash\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\t\"9\n\x16\x41\x63\x63\x65ptAuditLossRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"H\n\x17\x41\x63\x63\x65ptAuditLossResponse\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x03\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03*\xb5\x01\n\x0e\x41uditEventKind\x12 \n\x1c\x41UDIT_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41UDIT_EVENT_KIND_DECISION\x10\x01\x12\x1f\n\x1b\x41UDIT_EVENT_KIND_SETTLEMENT\x10\x02\x12\x1c\n\x18\x41UDIT_EVENT_KIND_REFUSAL\x10\x03\x12#\n\x1f\x41UDIT_EVENT_KIND_ADMINISTRATION\x10\x04\x32\xed\x04\n\x0c\x41uditService\x12^\n\x0fListAuditEvents\x12$.spendgate.v1.ListAuditEventsRequest\x1a%.spendgate.v1.ListAuditEventsResponse\x12\x63\n\x10WatchAuditEvents\x12%.spendgate.v1.WatchAuditEventsRequest\x1a&.spendgate.v1.WatchAuditEventsResponse0\x01\x12\x66\n\x11\x45xportAuditEvents\x12&.spendgate.v1.ExportAuditEventsRequest\x1a\'.spendgate.v1.ExportAuditEventsResponse0\x01\x12^\n\x0fGetAuditArchive\x12$.spendgate.v1.GetAuditArchiveRequest\x1a%.spendgate.v1.GetAuditArchiveResponse\x12p\n\x15\x43reateAuditCheckpoint\x12*.spendgate.v1.CreateAuditCheckpointRequest\x1a+.spendgate.v1.CreateAuditCheckpointResponse\x12^\n\x0f\x41\x63\x63\x65ptAuditLoss\x12$.spendgate.v1.AcceptAuditLossRequest\x1a%.spendgate.v1.AcceptAuditLossResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spendgate.v1.audit_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDITEVENTKIND']._serialized_start=2365
-  _globals['_AUDITEVENTKIND']._serialized_end=2546
+  _globals['_AUDITEVENTKIND']._serialized_start=2389
+  _globals['_AUDITEVENTKIND']._serialized_end=2570
   _globals['_AUDITEVENT']._serialized_start=143
-  _globals['_AUDITEVENT']._serialized_end=797
-  _globals['_AUDITFILTER']._serialized_start=800
-  _globals['_AUDITFILTER']._serialized_end=1058
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=1060
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=1183
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1185
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1283
-  _globals['_WATCHAUDITEVENTSREQUEST']._serialized_start=1286
-  _globals['_WATCHAUDITEVENTSREQUEST']._serialized_end=1419
-  _globals['_WATCHAUDITEVENTSRESPONSE']._serialized_start=1421
-  _globals['_WATCHAUDITEVENTSRESPONSE']._serialized_end=1512
-  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_start=1514
-  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_end=1581
-  _globals['_EXPORTAUDITEVENTSRESPONSE']._serialized_start=1583
-  _globals['_EXPORTAUDITEVENTSRESPONSE']._serialized_end=1625
-  _globals['_GETAUDITARCHIVEREQUEST']._serialized_start=1627
-  _globals['_GETAUDITARCHIVEREQUEST']._serialized_end=1651
-  _globals['_GETAUDITARCHIVERESPONSE']._serialized_start=1654
-  _globals['_GETAUDITARCHIVERESPONSE']._serialized_end=1791
-  _globals['_AUDITARCHIVEPROGRESS']._serialized_start=1793
-  _globals['_AUDITARCHIVEPROGRESS']._serialized_end=1917
-  _globals['_CREATEAUDITCHECKPOINTREQUEST']._serialized_start=1919
-  _globals['_CREATEAUDITCHECKPOINTREQUEST']._serialized_end=1966
-  _globals['_CREATEAUDITCHECKPOINTRESPONSE']._serialized_start=1968
-  _globals['_CREATEAUDITCHECKPOINTRESPONSE']._serialized_end=2076
-  _globals['_AUDITCHECKPOINT']._serialized_start=2079
-  _globals['_AUDITCHECKPOINT']._serialized_end=2229
-  _globals['_ACCEPTAUDITLOSSREQUEST']._serialized_start=2231
-  _globals['_ACCEPTAUDITLOSSREQUEST']._serialized_end=2288
-  _globals['_ACCEPTAUDITLOSSRESPONSE']._serialized_start=2290
-  _globals['_ACCEPTAUDITLOSSRESPONSE']._serialized_end=2362
-  _globals['_AUDITSERVICE']._serialized_start=2549
-  _globals['_AUDITSERVICE']._serialized_end=3170
+  _globals['_AUDITEVENT']._serialized_end=821
+  _globals['_AUDITFILTER']._serialized_start=824
+  _globals['_AUDITFILTER']._serialized_end=1082
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=1084
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=1207
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1209
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1307
+  _globals['_WATCHAUDITEVENTSREQUEST']._serialized_start=1310
+  _globals['_WATCHAUDITEVENTSREQUEST']._serialized_end=1443
+  _globals['_WATCHAUDITEVENTSRESPONSE']._serialized_start=1445
+  _globals['_WATCHAUDITEVENTSRESPONSE']._serialized_end=1536
+  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_start=1538
+  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_end=1605
+  _globals['_EXPORTAUDITEVENTSRESPONSE']._serialized_start=1607
+  _globals['_EXPORTAUDITEVENTSRESPONSE']._serialized_end=1649
+  _globals['_GETAUDITARCHIVEREQUEST']._serialized_start=1651
+  _globals['_GETAUDITARCHIVEREQUEST']._serialized_end=1675
+  _globals['_GETAUDITARCHIVERESPONSE']._serialized_start=1678
+  _globals['_GETAUDITARCHIVERESPONSE']._serialized_end=1815
+  _globals['_AUDITARCHIVEPROGRESS']._serialized_start=1817
+  _globals['_AUDITARCHIVEPROGRESS']._serialized_end=1941
+  _globals['_CREATEAUDITCHECKPOINTREQUEST']._serialized_start=1943
+  _globals['_CREATEAUDITCHECKPOINTREQUEST']._serialized_end=1990
+  _globals['_CREATEAUDITCHECKPOINTRESPONSE']._serialized_start=1992
+  _globals['_CREATEAUDITCHECKPOINTRESPONSE']._serialized_end=2100
+  _globals['_AUDITCHECKPOINT']._serialized_start=2103
+  _globals['_AUDITCHECKPOINT']._serialized_end=2253
+  _globals['_ACCEPTAUDITLOSSREQUEST']._serialized_start=2255
+  _globals['_ACCEPTAUDITLOSSREQUEST']._serialized_end=2312
+  _globals['_ACCEPTAUDITLOSSRESPONSE']._serialized_start=2314
+  _globals['_ACCEPTAUDITLOSSRESPONSE']._serialized_end=2386
+  _globals['_AUDITSERVICE']._serialized_start=2573
+  _globals['_AUDITSERVICE']._serialized_end=3194
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ AUDIT_EVENT_KIND_REFUSAL: AuditEventKind
 AUDIT_EVENT_KIND_ADMINISTRATION: AuditEventKind
 
 class AuditEvent(_message.Message):
-    __slots__ = ("sequence", "create_time", "kind", "account", "vault_key_id", "run_id", "step", "endpoint", "amount", "settled_amount", "idempotency_key", "duplicate", "decision", "reason", "rule", "authorization_id", "attempt", "state", "object_id", "vendor_request_id", "http_status", "latency", "overrun", "policy_version", "detail", "vendor_account", "unpriced")
+    __slots__ = ("sequence", "create_time", "kind", "account", "vault_key_id", "run_id", "step", "endpoint", "amount", "settled_amount", "idempotency_key", "duplicate", "decision", "reason", "rule", "authorization_id", "attempt", "state", "object_id", "vendor_request_id", "http_status", "latency", "overrun", "policy_version", "detail", "vendor_account", "unpriced", "derived_key_id")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class AuditEvent(_message.Message):
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     VENDOR_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     UNPRICED_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     create_time: _timestamp_pb2.Timestamp
     kind: AuditEventKind
@@ -81,7 +82,8 @@ class AuditEvent(_message.Message):
     detail: str
     vendor_account: str
     unpriced: bool
-    def __init__(self, sequence: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[AuditEventKind, str]] = ..., account: _Optional[str] = ..., vault_key_id: _Optional[str] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., endpoint: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., settled_amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., duplicate: bool = ..., decision: _Optional[str] = ..., reason: _Optional[str] = ..., rule: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., overrun: bool = ..., policy_version: _Optional[int] = ..., detail: _Optional[str] = ..., vendor_account: _Optional[str] = ..., unpriced: bool = ...) -> None: ...
+    derived_key_id: str
+    def __init__(self, sequence: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[AuditEventKind, str]] = ..., account: _Optional[str] = ..., vault_key_id: _Optional[str] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., endpoint: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., settled_amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., duplicate: bool = ..., decision: _Optional[str] = ..., reason: _Optional[str] = ..., rule: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., overrun: bool = ..., policy_version: _Optional[int] = ..., detail: _Optional[str] = ..., vendor_account: _Optional[str] = ..., unpriced: bool = ..., derived_key_id: _Optional[str] = ...) -> None: ...
 
 class AuditFilter(_message.Message):
     __slots__ = ("run_id", "vault_key_id", "idempotency_key_prefix", "decision", "kind", "object_id", "start_time", "end_time")

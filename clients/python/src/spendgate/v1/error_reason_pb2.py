@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fspendgate/v1/error_reason.proto\x12\x0cspendgate.v1*\xe7\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_INVALID\x10\x03\x12%\n!ERROR_REASON_TOKEN_NOT_SUFFICIENT\x10\x04\x12$\n ERROR_REASON_VAULT_KEY_NOT_FOUND\x10\x05\x12\x1b\n\x17\x45RROR_REASON_NAME_TAKEN\x10\x06\x12!\n\x1d\x45RROR_REASON_VERSION_CONFLICT\x10\x07\x12\x1f\n\x1b\x45RROR_REASON_HOLD_NOT_FOUND\x10\x08\x12\x1c\n\x18\x45RROR_REASON_HOLD_CLOSED\x10\t\x12!\n\x1d\x45RROR_REASON_BUDGET_NOT_FOUND\x10\n\x12\"\n\x1e\x45RROR_REASON_VAULT_KEY_REVOKED\x10\x0b\x12$\n ERROR_REASON_ARCHIVE_UNAVAILABLE\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_NOTHING_LOST\x10\x11\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fspendgate/v1/error_reason.proto\x12\x0cspendgate.v1*\x8d\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_INVALID\x10\x03\x12%\n!ERROR_REASON_TOKEN_NOT_SUFFICIENT\x10\x04\x12$\n ERROR_REASON_VAULT_KEY_NOT_FOUND\x10\x05\x12\x1b\n\x17\x45RROR_REASON_NAME_TAKEN\x10\x06\x12!\n\x1d\x45RROR_REASON_VERSION_CONFLICT\x10\x07\x12\x1f\n\x1b\x45RROR_REASON_HOLD_NOT_FOUND\x10\x08\x12\x1c\n\x18\x45RROR_REASON_HOLD_CLOSED\x10\t\x12!\n\x1d\x45RROR_REASON_BUDGET_NOT_FOUND\x10\n\x12\"\n\x1e\x45RROR_REASON_VAULT_KEY_REVOKED\x10\x0b\x12$\n ERROR_REASON_ARCHIVE_UNAVAILABLE\x10\x0c\x12\x1c\n\x18\x45RROR_REASON_LEDGER_LOST\x10\r\x12#\n\x1f\x45RROR_REASON_AUDIT_BACKLOG_FULL\x10\x0e\x12\x1f\n\x1b\x45RROR_REASON_LEDGER_PRESENT\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_ARCHIVE_BROKEN\x10\x10\x12\x1d\n\x19\x45RROR_REASON_NOTHING_LOST\x10\x11\x12\x1f\n\x1b\x45RROR_REASON_RUN_NOT_FROZEN\x10\x14\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spendgate.v1.error_reason_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=50
-  _globals['_ERRORREASON']._serialized_end=537
+  _globals['_ERRORREASON']._serialized_end=703
 # @@protoc_insertion_point(module_scope)

@@ -26,27 +26,27 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from spendgate.v1 import amount_pb2 as spendgate_dot_v1_dot_amount__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19spendgate/v1/policy.proto\x12\x0cspendgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/amount.proto\"\xef\x02\n\x06Policy\x12\r\n\x05\x61llow\x18\x01 \x03(\t\x12\x1f\n\x04\x63\x61ps\x18\x02 \x03(\x0b\x32\x11.spendgate.v1.Cap\x12\x12\n\ncurrencies\x18\x03 \x03(\t\x12\x34\n\x0fparameter_rules\x18\x04 \x03(\x0b\x32\x1b.spendgate.v1.ParameterRule\x12&\n\x04mode\x18\x05 \x01(\x0e\x32\x18.spendgate.v1.PolicyMode\x12+\n\x07\x65\x66\x66\x65\x63ts\x18\x06 \x01(\x0e\x32\x1a.spendgate.v1.EffectNaming\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x62udgets\x18\x08 \x03(\t\x12\x10\n\x08unpriced\x18\t \x03(\t\x12\x17\n\x0fvendor_accounts\x18\n \x03(\t\x12)\n\x07refunds\x18\x0b \x01(\x0e\x32\x18.spendgate.v1.RefundRule\"\x93\x01\n\x03\x43\x61p\x12&\n\x06\x61mount\x18\x01 \x01(\x0b\x32\x14.spendgate.v1.AmountH\x00\x12\x0f\n\x05\x63\x61lls\x18\x02 \x01(\x03H\x00\x12$\n\x06window\x18\x03 \x01(\x0e\x32\x14.spendgate.v1.Window\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12\x11\n\tendpoints\x18\x05 \x03(\tB\x07\n\x05limit\"W\n\rParameterRule\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\x0e\n\x06one_of\x18\x02 \x03(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x11\n\tendpoints\x18\x04 \x03(\t\"\xb0\x01\n\tCapStatus\x12\x0b\n\x03\x63\x61p\x18\x01 \x01(\t\x12\x0e\n\x06\x62udget\x18\x02 \x01(\t\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x03\x12\x0f\n\x07settled\x18\x05 \x01(\x03\x12\x0c\n\x04held\x18\x06 \x01(\x03\x12\x11\n\tremaining\x18\x07 \x01(\x03\x12.\n\nreset_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x97\x01\n\x06Window\x12\x16\n\x12WINDOW_UNSPECIFIED\x10\x00\x12\x0f\n\x0bWINDOW_CALL\x10\x01\x12\x0e\n\nWINDOW_RUN\x10\x02\x12\x0f\n\x0bWINDOW_HOUR\x10\x03\x12\x0e\n\nWINDOW_DAY\x10\x04\x12\x0f\n\x0bWINDOW_WEEK\x10\x05\x12\x10\n\x0cWINDOW_MONTH\x10\x06\x12\x10\n\x0cWINDOW_TOTAL\x10\x07*Z\n\nPolicyMode\x12\x1b\n\x17POLICY_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13POLICY_MODE_ENFORCE\x10\x01\x12\x16\n\x12POLICY_MODE_SHADOW\x10\x02*m\n\x0c\x45\x66\x66\x65\x63tNaming\x12\x1d\n\x19\x45\x46\x46\x45\x43T_NAMING_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45\x46\x46\x45\x43T_NAMING_BY_ENDPOINT\x10\x01\x12\x1f\n\x1b\x45\x46\x46\x45\x43T_NAMING_BY_PARAMETERS\x10\x02*t\n\nRefundRule\x12\x1b\n\x17REFUND_RULE_UNSPECIFIED\x10\x00\x12\x17\n\x13REFUND_RULE_COUNTED\x10\x01\x12\x17\n\x13REFUND_RULE_OWN_CAP\x10\x02\x12\x17\n\x13REFUND_RULE_RESTORE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19spendgate/v1/policy.proto\x12\x0cspendgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/amount.proto\"\xad\x03\n\x06Policy\x12\r\n\x05\x61llow\x18\x01 \x03(\t\x12\x1f\n\x04\x63\x61ps\x18\x02 \x03(\x0b\x32\x11.spendgate.v1.Cap\x12\x12\n\ncurrencies\x18\x03 \x03(\t\x12\x34\n\x0fparameter_rules\x18\x04 \x03(\x0b\x32\x1b.spendgate.v1.ParameterRule\x12&\n\x04mode\x18\x05 \x01(\x0e\x32\x18.spendgate.v1.PolicyMode\x12+\n\x07\x65\x66\x66\x65\x63ts\x18\x06 \x01(\x0e\x32\x1a.spendgate.v1.EffectNaming\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x62udgets\x18\x08 \x03(\t\x12\x10\n\x08unpriced\x18\t \x03(\t\x12\x17\n\x0fvendor_accounts\x18\n \x03(\t\x12)\n\x07refunds\x18\x0b \x01(\x0e\x32\x18.spendgate.v1.RefundRule\x12\"\n\x15repeated_refusals_max\x18\x0c \x01(\x05H\x00\x88\x01\x01\x42\x18\n\x16_repeated_refusals_max\"\x93\x01\n\x03\x43\x61p\x12&\n\x06\x61mount\x18\x01 \x01(\x0b\x32\x14.spendgate.v1.AmountH\x00\x12\x0f\n\x05\x63\x61lls\x18\x02 \x01(\x03H\x00\x12$\n\x06window\x18\x03 \x01(\x0e\x32\x14.spendgate.v1.Window\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12\x11\n\tendpoints\x18\x05 \x03(\tB\x07\n\x05limit\"W\n\rParameterRule\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\x0e\n\x06one_of\x18\x02 \x03(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x11\n\tendpoints\x18\x04 \x03(\t\"\xc8\x01\n\tCapStatus\x12\x0b\n\x03\x63\x61p\x18\x01 \x01(\t\x12\x0e\n\x06\x62udget\x18\x02 \x01(\t\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x03\x12\x0f\n\x07settled\x18\x05 \x01(\x03\x12\x0c\n\x04held\x18\x06 \x01(\x03\x12\x11\n\tremaining\x18\x07 \x01(\x03\x12.\n\nreset_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x64\x65rived_key_id\x18\t \x01(\t*\x97\x01\n\x06Window\x12\x16\n\x12WINDOW_UNSPECIFIED\x10\x00\x12\x0f\n\x0bWINDOW_CALL\x10\x01\x12\x0e\n\nWINDOW_RUN\x10\x02\x12\x0f\n\x0bWINDOW_HOUR\x10\x03\x12\x0e\n\nWINDOW_DAY\x10\x04\x12\x0f\n\x0bWINDOW_WEEK\x10\x05\x12\x10\n\x0cWINDOW_MONTH\x10\x06\x12\x10\n\x0cWINDOW_TOTAL\x10\x07*Z\n\nPolicyMode\x12\x1b\n\x17POLICY_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13POLICY_MODE_ENFORCE\x10\x01\x12\x16\n\x12POLICY_MODE_SHADOW\x10\x02*m\n\x0c\x45\x66\x66\x65\x63tNaming\x12\x1d\n\x19\x45\x46\x46\x45\x43T_NAMING_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45\x46\x46\x45\x43T_NAMING_BY_ENDPOINT\x10\x01\x12\x1f\n\x1b\x45\x46\x46\x45\x43T_NAMING_BY_PARAMETERS\x10\x02*t\n\nRefundRule\x12\x1b\n\x17REFUND_RULE_UNSPECIFIED\x10\x00\x12\x17\n\x13REFUND_RULE_COUNTED\x10\x01\x12\x17\n\x13REFUND_RULE_OWN_CAP\x10\x02\x12\x17\n\x13REFUND_RULE_RESTORE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spendgate.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WINDOW']._serialized_start=892
-  _globals['_WINDOW']._serialized_end=1043
-  _globals['_POLICYMODE']._serialized_start=1045
-  _globals['_POLICYMODE']._serialized_end=1135
-  _globals['_EFFECTNAMING']._serialized_start=1137
-  _globals['_EFFECTNAMING']._serialized_end=1246
-  _globals['_REFUNDRULE']._serialized_start=1248
-  _globals['_REFUNDRULE']._serialized_end=1364
+  _globals['_WINDOW']._serialized_start=978
+  _globals['_WINDOW']._serialized_end=1129
+  _globals['_POLICYMODE']._serialized_start=1131
+  _globals['_POLICYMODE']._serialized_end=1221
+  _globals['_EFFECTNAMING']._serialized_start=1223
+  _globals['_EFFECTNAMING']._serialized_end=1332
+  _globals['_REFUNDRULE']._serialized_start=1334
+  _globals['_REFUNDRULE']._serialized_end=1450
   _globals['_POLICY']._serialized_start=104
-  _globals['_POLICY']._serialized_end=471
-  _globals['_CAP']._serialized_start=474
-  _globals['_CAP']._serialized_end=621
-  _globals['_PARAMETERRULE']._serialized_start=623
-  _globals['_PARAMETERRULE']._serialized_end=710
-  _globals['_CAPSTATUS']._serialized_start=713
-  _globals['_CAPSTATUS']._serialized_end=889
+  _globals['_POLICY']._serialized_end=533
+  _globals['_CAP']._serialized_start=536
+  _globals['_CAP']._serialized_end=683
+  _globals['_PARAMETERRULE']._serialized_start=685
+  _globals['_PARAMETERRULE']._serialized_end=772
+  _globals['_CAPSTATUS']._serialized_start=775
+  _globals['_CAPSTATUS']._serialized_end=975
 # @@protoc_insertion_point(module_scope)

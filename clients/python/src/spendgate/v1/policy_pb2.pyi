@@ -60,7 +60,7 @@ REFUND_RULE_OWN_CAP: RefundRule
 REFUND_RULE_RESTORE: RefundRule
 
 class Policy(_message.Message):
-    __slots__ = ("allow", "caps", "currencies", "parameter_rules", "mode", "effects", "expire_time", "budgets", "unpriced", "vendor_accounts", "refunds")
+    __slots__ = ("allow", "caps", "currencies", "parameter_rules", "mode", "effects", "expire_time", "budgets", "unpriced", "vendor_accounts", "refunds", "repeated_refusals_max")
     ALLOW_FIELD_NUMBER: _ClassVar[int]
     CAPS_FIELD_NUMBER: _ClassVar[int]
     CURRENCIES_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class Policy(_message.Message):
     UNPRICED_FIELD_NUMBER: _ClassVar[int]
     VENDOR_ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
     REFUNDS_FIELD_NUMBER: _ClassVar[int]
+    REPEATED_REFUSALS_MAX_FIELD_NUMBER: _ClassVar[int]
     allow: _containers.RepeatedScalarFieldContainer[str]
     caps: _containers.RepeatedCompositeFieldContainer[Cap]
     currencies: _containers.RepeatedScalarFieldContainer[str]
@@ -83,7 +84,8 @@ class Policy(_message.Message):
     unpriced: _containers.RepeatedScalarFieldContainer[str]
     vendor_accounts: _containers.RepeatedScalarFieldContainer[str]
     refunds: RefundRule
-    def __init__(self, allow: _Optional[_Iterable[str]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., currencies: _Optional[_Iterable[str]] = ..., parameter_rules: _Optional[_Iterable[_Union[ParameterRule, _Mapping]]] = ..., mode: _Optional[_Union[PolicyMode, str]] = ..., effects: _Optional[_Union[EffectNaming, str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., budgets: _Optional[_Iterable[str]] = ..., unpriced: _Optional[_Iterable[str]] = ..., vendor_accounts: _Optional[_Iterable[str]] = ..., refunds: _Optional[_Union[RefundRule, str]] = ...) -> None: ...
+    repeated_refusals_max: int
+    def __init__(self, allow: _Optional[_Iterable[str]] = ..., caps: _Optional[_Iterable[_Union[Cap, _Mapping]]] = ..., currencies: _Optional[_Iterable[str]] = ..., parameter_rules: _Optional[_Iterable[_Union[ParameterRule, _Mapping]]] = ..., mode: _Optional[_Union[PolicyMode, str]] = ..., effects: _Optional[_Union[EffectNaming, str]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., budgets: _Optional[_Iterable[str]] = ..., unpriced: _Optional[_Iterable[str]] = ..., vendor_accounts: _Optional[_Iterable[str]] = ..., refunds: _Optional[_Union[RefundRule, str]] = ..., repeated_refusals_max: _Optional[int] = ...) -> None: ...
 
 class Cap(_message.Message):
     __slots__ = ("amount", "calls", "window", "time_zone", "endpoints")
@@ -112,7 +114,7 @@ class ParameterRule(_message.Message):
     def __init__(self, parameter: _Optional[str] = ..., one_of: _Optional[_Iterable[str]] = ..., required: bool = ..., endpoints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CapStatus(_message.Message):
-    __slots__ = ("cap", "budget", "currency_code", "limit", "settled", "held", "remaining", "reset_time")
+    __slots__ = ("cap", "budget", "currency_code", "limit", "settled", "held", "remaining", "reset_time", "derived_key_id")
     CAP_FIELD_NUMBER: _ClassVar[int]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_CODE_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +123,7 @@ class CapStatus(_message.Message):
     HELD_FIELD_NUMBER: _ClassVar[int]
     REMAINING_FIELD_NUMBER: _ClassVar[int]
     RESET_TIME_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     cap: str
     budget: str
     currency_code: str
@@ -129,4 +132,5 @@ class CapStatus(_message.Message):
     held: int
     remaining: int
     reset_time: _timestamp_pb2.Timestamp
-    def __init__(self, cap: _Optional[str] = ..., budget: _Optional[str] = ..., currency_code: _Optional[str] = ..., limit: _Optional[int] = ..., settled: _Optional[int] = ..., held: _Optional[int] = ..., remaining: _Optional[int] = ..., reset_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    derived_key_id: str
+    def __init__(self, cap: _Optional[str] = ..., budget: _Optional[str] = ..., currency_code: _Optional[str] = ..., limit: _Optional[int] = ..., settled: _Optional[int] = ..., held: _Optional[int] = ..., remaining: _Optional[int] = ..., reset_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., derived_key_id: _Optional[str] = ...) -> None: ...

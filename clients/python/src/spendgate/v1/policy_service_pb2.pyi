@@ -35,6 +35,8 @@ class DenyReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DENY_REASON_AMOUNT_UNKNOWN: _ClassVar[DenyReason]
     DENY_REASON_CAP_EXCEEDED: _ClassVar[DenyReason]
     DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: _ClassVar[DenyReason]
+    DENY_REASON_RUN_FROZEN: _ClassVar[DenyReason]
+    DENY_REASON_RUN_NOT_ALLOWED: _ClassVar[DenyReason]
 
 class Replay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -74,6 +76,8 @@ DENY_REASON_EFFECT_TOO_OLD: DenyReason
 DENY_REASON_AMOUNT_UNKNOWN: DenyReason
 DENY_REASON_CAP_EXCEEDED: DenyReason
 DENY_REASON_VENDOR_ACCOUNT_NOT_ALLOWED: DenyReason
+DENY_REASON_RUN_FROZEN: DenyReason
+DENY_REASON_RUN_NOT_ALLOWED: DenyReason
 REPLAY_UNSPECIFIED: Replay
 REPLAY_JOIN: Replay
 REPLAY_FORWARD: Replay
@@ -89,7 +93,7 @@ HOLD_STATE_RELEASED: HoldState
 HOLD_STATE_UNKNOWN: HoldState
 
 class AuthorizeRequest(_message.Message):
-    __slots__ = ("vault_key", "endpoint", "amount", "run_id", "idempotency_key", "request_fingerprint", "step", "validate_only", "request_id", "object_id", "hold_ttl", "parameters", "moves_money", "vendor_account", "absorbed_object_ids", "refunded_object_id", "unpriced")
+    __slots__ = ("vault_key", "endpoint", "amount", "run_id", "idempotency_key", "request_fingerprint", "step", "validate_only", "request_id", "object_id", "hold_ttl", "parameters", "moves_money", "vendor_account", "absorbed_object_ids", "refunded_object_id", "unpriced", "sender")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +118,7 @@ class AuthorizeRequest(_message.Message):
     ABSORBED_OBJECT_IDS_FIELD_NUMBER: _ClassVar[int]
     REFUNDED_OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     UNPRICED_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
     vault_key: str
     endpoint: str
     amount: _amount_pb2.Amount
@@ -131,10 +136,11 @@ class AuthorizeRequest(_message.Message):
     absorbed_object_ids: _containers.RepeatedScalarFieldContainer[str]
     refunded_object_id: str
     unpriced: bool
-    def __init__(self, vault_key: _Optional[str] = ..., endpoint: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., run_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., request_fingerprint: _Optional[str] = ..., step: _Optional[str] = ..., validate_only: bool = ..., request_id: _Optional[str] = ..., object_id: _Optional[str] = ..., hold_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., moves_money: bool = ..., vendor_account: _Optional[str] = ..., absorbed_object_ids: _Optional[_Iterable[str]] = ..., refunded_object_id: _Optional[str] = ..., unpriced: bool = ...) -> None: ...
+    sender: str
+    def __init__(self, vault_key: _Optional[str] = ..., endpoint: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., run_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., request_fingerprint: _Optional[str] = ..., step: _Optional[str] = ..., validate_only: bool = ..., request_id: _Optional[str] = ..., object_id: _Optional[str] = ..., hold_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., moves_money: bool = ..., vendor_account: _Optional[str] = ..., absorbed_object_ids: _Optional[_Iterable[str]] = ..., refunded_object_id: _Optional[str] = ..., unpriced: bool = ..., sender: _Optional[str] = ...) -> None: ...
 
 class AuthorizeResponse(_message.Message):
-    __slots__ = ("decision", "deny_reason", "message", "authorization_id", "attempt", "duplicate", "replay", "idempotency_key", "upstream_idempotency_key", "object_id", "caps", "expire_time", "policy_version", "rule", "allowed_endpoints", "vault_key_id", "shadow_deny_reason", "amount")
+    __slots__ = ("decision", "deny_reason", "message", "authorization_id", "attempt", "duplicate", "replay", "idempotency_key", "upstream_idempotency_key", "object_id", "caps", "expire_time", "policy_version", "rule", "allowed_endpoints", "vault_key_id", "shadow_deny_reason", "amount", "retry_time")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     DENY_REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +159,7 @@ class AuthorizeResponse(_message.Message):
     VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     SHADOW_DENY_REASON_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_TIME_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     deny_reason: DenyReason
     message: str
@@ -171,7 +178,8 @@ class AuthorizeResponse(_message.Message):
     vault_key_id: str
     shadow_deny_reason: DenyReason
     amount: _amount_pb2.Amount
-    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., deny_reason: _Optional[_Union[DenyReason, str]] = ..., message: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., duplicate: bool = ..., replay: _Optional[_Union[Replay, str]] = ..., idempotency_key: _Optional[str] = ..., upstream_idempotency_key: _Optional[str] = ..., object_id: _Optional[str] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[int] = ..., rule: _Optional[str] = ..., allowed_endpoints: _Optional[_Iterable[str]] = ..., vault_key_id: _Optional[str] = ..., shadow_deny_reason: _Optional[_Union[DenyReason, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ...) -> None: ...
+    retry_time: _timestamp_pb2.Timestamp
+    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., deny_reason: _Optional[_Union[DenyReason, str]] = ..., message: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., duplicate: bool = ..., replay: _Optional[_Union[Replay, str]] = ..., idempotency_key: _Optional[str] = ..., upstream_idempotency_key: _Optional[str] = ..., object_id: _Optional[str] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[int] = ..., rule: _Optional[str] = ..., allowed_endpoints: _Optional[_Iterable[str]] = ..., vault_key_id: _Optional[str] = ..., shadow_deny_reason: _Optional[_Union[DenyReason, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., retry_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class BatchAuthorizeRequest(_message.Message):
     __slots__ = ("requests",)
@@ -216,7 +224,7 @@ class ItemError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class SettleRequest(_message.Message):
-    __slots__ = ("authorization_id", "attempt", "outcome", "amount", "object_id", "vendor_request_id", "http_status", "latency", "stale", "counted_object_id")
+    __slots__ = ("authorization_id", "attempt", "outcome", "amount", "object_id", "vendor_request_id", "http_status", "latency", "stale", "counted_object_id", "evidence", "unless_sent_after")
     AUTHORIZATION_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +235,8 @@ class SettleRequest(_message.Message):
     LATENCY_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     COUNTED_OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    UNLESS_SENT_AFTER_FIELD_NUMBER: _ClassVar[int]
     authorization_id: str
     attempt: int
     outcome: Outcome
@@ -237,7 +247,9 @@ class SettleRequest(_message.Message):
     latency: _duration_pb2.Duration
     stale: bool
     counted_object_id: str
-    def __init__(self, authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stale: bool = ..., counted_object_id: _Optional[str] = ...) -> None: ...
+    evidence: str
+    unless_sent_after: _timestamp_pb2.Timestamp
+    def __init__(self, authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., object_id: _Optional[str] = ..., vendor_request_id: _Optional[str] = ..., http_status: _Optional[int] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stale: bool = ..., counted_object_id: _Optional[str] = ..., evidence: _Optional[str] = ..., unless_sent_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SettleResponse(_message.Message):
     __slots__ = ("state", "overrun")
@@ -312,3 +324,59 @@ class Refusal(_message.Message):
     http_status: int
     refuse_time: _timestamp_pb2.Timestamp
     def __init__(self, vault_key_id: _Optional[str] = ..., endpoint: _Optional[str] = ..., run_id: _Optional[str] = ..., code: _Optional[str] = ..., http_status: _Optional[int] = ..., refuse_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListUnresolvedHoldsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "account")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    account: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., account: _Optional[str] = ...) -> None: ...
+
+class ListUnresolvedHoldsResponse(_message.Message):
+    __slots__ = ("holds", "next_page_token", "read_time")
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    READ_TIME_FIELD_NUMBER: _ClassVar[int]
+    holds: _containers.RepeatedCompositeFieldContainer[UnresolvedHold]
+    next_page_token: str
+    read_time: _timestamp_pb2.Timestamp
+    def __init__(self, holds: _Optional[_Iterable[_Union[UnresolvedHold, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., read_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class UnresolvedHold(_message.Message):
+    __slots__ = ("authorization_id", "attempt", "account", "vault_key_id", "run_id", "step", "endpoint", "vendor_account", "amount", "held_amount", "idempotency_key", "upstream_idempotency_key", "object_id", "sender", "hold_time", "last_send_time")
+    AUTHORIZATION_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    VENDOR_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    HELD_AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    HOLD_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEND_TIME_FIELD_NUMBER: _ClassVar[int]
+    authorization_id: str
+    attempt: int
+    account: str
+    vault_key_id: str
+    run_id: str
+    step: str
+    endpoint: str
+    vendor_account: str
+    amount: _amount_pb2.Amount
+    held_amount: _amount_pb2.Amount
+    idempotency_key: str
+    upstream_idempotency_key: str
+    object_id: str
+    sender: str
+    hold_time: _timestamp_pb2.Timestamp
+    last_send_time: _timestamp_pb2.Timestamp
+    def __init__(self, authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., account: _Optional[str] = ..., vault_key_id: _Optional[str] = ..., run_id: _Optional[str] = ..., step: _Optional[str] = ..., endpoint: _Optional[str] = ..., vendor_account: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., held_amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., upstream_idempotency_key: _Optional[str] = ..., object_id: _Optional[str] = ..., sender: _Optional[str] = ..., hold_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -71,6 +71,11 @@ class PolicyServiceStub(object):
                 request_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordRefusalsRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordRefusalsResponse.FromString,
                 _registered_method=True)
+        self.ListUnresolvedHolds = channel.unary_unary(
+                '/spendgate.v1.PolicyService/ListUnresolvedHolds',
+                request_serializer=spendgate_dot_v1_dot_policy__service__pb2.ListUnresolvedHoldsRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_policy__service__pb2.ListUnresolvedHoldsResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer(object):
@@ -136,6 +141,14 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUnresolvedHolds(self, request, context):
+        """Lists holds whose outcome nobody knows, the oldest of an account first.
+        They count until somebody settles them on evidence.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -173,6 +186,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.BatchRecordRefusals,
                     request_deserializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordRefusalsRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_policy__service__pb2.BatchRecordRefusalsResponse.SerializeToString,
+            ),
+            'ListUnresolvedHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnresolvedHolds,
+                    request_deserializer=spendgate_dot_v1_dot_policy__service__pb2.ListUnresolvedHoldsRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_policy__service__pb2.ListUnresolvedHoldsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -366,6 +384,33 @@ class PolicyService(object):
             '/spendgate.v1.PolicyService/BatchRecordRefusals',
             spendgate_dot_v1_dot_policy__service__pb2.BatchRecordRefusalsRequest.SerializeToString,
             spendgate_dot_v1_dot_policy__service__pb2.BatchRecordRefusalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnresolvedHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.PolicyService/ListUnresolvedHolds',
+            spendgate_dot_v1_dot_policy__service__pb2.ListUnresolvedHoldsRequest.SerializeToString,
+            spendgate_dot_v1_dot_policy__service__pb2.ListUnresolvedHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

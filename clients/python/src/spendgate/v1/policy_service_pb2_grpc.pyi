@@ -62,6 +62,10 @@ class PolicyServiceStub:
     """
     BatchRecordRefusals: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.BatchRecordRefusalsRequest, _policy_service_pb2.BatchRecordRefusalsResponse]
     """Records calls that the caller refused by itself, before any decision."""
+    ListUnresolvedHolds: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ListUnresolvedHoldsRequest, _policy_service_pb2.ListUnresolvedHoldsResponse]
+    """Lists holds whose outcome nobody knows, the oldest of an account first.
+    They count until somebody settles them on evidence.
+    """
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -97,6 +101,10 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """
     BatchRecordRefusals: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.BatchRecordRefusalsRequest, _policy_service_pb2.BatchRecordRefusalsResponse]  # type: ignore[assignment]
     """Records calls that the caller refused by itself, before any decision."""
+    ListUnresolvedHolds: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ListUnresolvedHoldsRequest, _policy_service_pb2.ListUnresolvedHoldsResponse]  # type: ignore[assignment]
+    """Lists holds whose outcome nobody knows, the oldest of an account first.
+    They count until somebody settles them on evidence.
+    """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides whether an agent may spend, and keeps the count.
@@ -171,5 +179,15 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.BatchRecordRefusalsResponse, _abc.Awaitable[_policy_service_pb2.BatchRecordRefusalsResponse]]:
         """Records calls that the caller refused by itself, before any decision."""
+
+    @_abc_1.abstractmethod
+    def ListUnresolvedHolds(
+        self,
+        request: _policy_service_pb2.ListUnresolvedHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.ListUnresolvedHoldsResponse, _abc.Awaitable[_policy_service_pb2.ListUnresolvedHoldsResponse]]:
+        """Lists holds whose outcome nobody knows, the oldest of an account first.
+        They count until somebody settles them on evidence.
+        """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,43 +24,56 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from spendgate.v1 import policy_pb2 as spendgate_dot_v1_dot_policy__pb2
+from spendgate.v1 import policy_service_pb2 as spendgate_dot_v1_dot_policy__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$spendgate/v1/vault_key_service.proto\x12\x0cspendgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/policy.proto\"\x8b\x02\n\x08VaultKey\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12$\n\x06policy\x18\x04 \x01(\x0b\x32\x14.spendgate.v1.Policy\x12\x16\n\x0epolicy_version\x18\x05 \x01(\x03\x12*\n\x05state\x18\x06 \x01(\x0e\x32\x1b.spendgate.v1.VaultKeyState\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x15\x43reateVaultKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.spendgate.v1.Policy\"]\n\x16\x43reateVaultKeyResponse\x12\x18\n\x10secret_vault_key\x18\x01 \x01(\t\x12)\n\tvault_key\x18\x02 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"*\n\x12GetVaultKeyRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\"@\n\x13GetVaultKeyResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"N\n\x14ListVaultKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\"\\\n\x15ListVaultKeysResponse\x12*\n\nvault_keys\x18\x01 \x03(\x0b\x32\x16.spendgate.v1.VaultKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x1bUpdateVaultKeyPolicyRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12$\n\x06policy\x18\x02 \x01(\x0b\x32\x14.spendgate.v1.Policy\x12\x1f\n\x17\x65xpected_policy_version\x18\x03 \x01(\x03\"I\n\x1cUpdateVaultKeyPolicyResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"-\n\x15RevokeVaultKeyRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\"C\n\x16RevokeVaultKeyResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"?\n\x17GetVaultKeyUsageRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"l\n\x18GetVaultKeyUsageResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\x12%\n\x04\x63\x61ps\x18\x02 \x03(\x0b\x32\x17.spendgate.v1.CapStatus*\x86\x01\n\rVaultKeyState\x12\x1f\n\x1bVAULT_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16VAULT_KEY_STATE_ACTIVE\x10\x01\x12\x1b\n\x17VAULT_KEY_STATE_REVOKED\x10\x02\x12\x1b\n\x17VAULT_KEY_STATE_EXPIRED\x10\x03\x32\xcb\x04\n\x0fVaultKeyService\x12[\n\x0e\x43reateVaultKey\x12#.spendgate.v1.CreateVaultKeyRequest\x1a$.spendgate.v1.CreateVaultKeyResponse\x12R\n\x0bGetVaultKey\x12 .spendgate.v1.GetVaultKeyRequest\x1a!.spendgate.v1.GetVaultKeyResponse\x12X\n\rListVaultKeys\x12\".spendgate.v1.ListVaultKeysRequest\x1a#.spendgate.v1.ListVaultKeysResponse\x12m\n\x14UpdateVaultKeyPolicy\x12).spendgate.v1.UpdateVaultKeyPolicyRequest\x1a*.spendgate.v1.UpdateVaultKeyPolicyResponse\x12[\n\x0eRevokeVaultKey\x12#.spendgate.v1.RevokeVaultKeyRequest\x1a$.spendgate.v1.RevokeVaultKeyResponse\x12\x61\n\x10GetVaultKeyUsage\x12%.spendgate.v1.GetVaultKeyUsageRequest\x1a&.spendgate.v1.GetVaultKeyUsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$spendgate/v1/vault_key_service.proto\x12\x0cspendgate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spendgate/v1/policy.proto\x1a!spendgate/v1/policy_service.proto\"\xac\x02\n\x08VaultKey\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12$\n\x06policy\x18\x04 \x01(\x0b\x32\x14.spendgate.v1.Policy\x12\x16\n\x0epolicy_version\x18\x05 \x01(\x03\x12*\n\x05state\x18\x06 \x01(\x0e\x32\x1b.spendgate.v1.VaultKeyState\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x17revoked_derived_key_ids\x18\t \x03(\t\"\\\n\x15\x43reateVaultKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12$\n\x06policy\x18\x03 \x01(\x0b\x32\x14.spendgate.v1.Policy\"]\n\x16\x43reateVaultKeyResponse\x12\x18\n\x10secret_vault_key\x18\x01 \x01(\t\x12)\n\tvault_key\x18\x02 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"*\n\x12GetVaultKeyRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\"@\n\x13GetVaultKeyResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"N\n\x14ListVaultKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\"\\\n\x15ListVaultKeysResponse\x12*\n\nvault_keys\x18\x01 \x03(\x0b\x32\x16.spendgate.v1.VaultKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x1bUpdateVaultKeyPolicyRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12$\n\x06policy\x18\x02 \x01(\x0b\x32\x14.spendgate.v1.Policy\x12\x1f\n\x17\x65xpected_policy_version\x18\x03 \x01(\x03\"I\n\x1cUpdateVaultKeyPolicyResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"-\n\x15RevokeVaultKeyRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\"C\n\x16RevokeVaultKeyResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"G\n\x17RevokeDerivedKeyRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x65rived_key_id\x18\x02 \x01(\t\"E\n\x18RevokeDerivedKeyResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\"?\n\x17GetVaultKeyUsageRequest\x12\x14\n\x0cvault_key_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"l\n\x18GetVaultKeyUsageResponse\x12)\n\tvault_key\x18\x01 \x01(\x0b\x32\x16.spendgate.v1.VaultKey\x12%\n\x04\x63\x61ps\x18\x02 \x03(\x0b\x32\x17.spendgate.v1.CapStatus\"a\n\x1b\x45xplainAuthorizationRequest\x12,\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x1e.spendgate.v1.AuthorizeRequest\x12\x14\n\x0cvault_key_id\x18\x02 \x01(\t\"z\n\x1c\x45xplainAuthorizationResponse\x12/\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1f.spendgate.v1.AuthorizeResponse\x12)\n\x05rules\x18\x02 \x03(\x0b\x32\x1a.spendgate.v1.ExaminedRule\"\xc1\x01\n\x0c\x45xaminedRule\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.spendgate.v1.DenyReason\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12*\n\x07verdict\x18\x03 \x01(\x0e\x32\x19.spendgate.v1.RuleVerdict\x12$\n\x03\x63\x61p\x18\x04 \x01(\x0b\x32\x17.spendgate.v1.CapStatus\x12\x0e\n\x06needed\x18\x05 \x01(\x03\x12\x17\n\x0fremaining_after\x18\x06 \x01(\x03*{\n\x0bRuleVerdict\x12\x1c\n\x18RULE_VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13RULE_VERDICT_PASSED\x10\x01\x12\x17\n\x13RULE_VERDICT_BROKEN\x10\x02\x12\x1c\n\x18RULE_VERDICT_NOT_REACHED\x10\x03*\x86\x01\n\rVaultKeyState\x12\x1f\n\x1bVAULT_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16VAULT_KEY_STATE_ACTIVE\x10\x01\x12\x1b\n\x17VAULT_KEY_STATE_REVOKED\x10\x02\x12\x1b\n\x17VAULT_KEY_STATE_EXPIRED\x10\x03\x32\x9d\x06\n\x0fVaultKeyService\x12[\n\x0e\x43reateVaultKey\x12#.spendgate.v1.CreateVaultKeyRequest\x1a$.spendgate.v1.CreateVaultKeyResponse\x12R\n\x0bGetVaultKey\x12 .spendgate.v1.GetVaultKeyRequest\x1a!.spendgate.v1.GetVaultKeyResponse\x12X\n\rListVaultKeys\x12\".spendgate.v1.ListVaultKeysRequest\x1a#.spendgate.v1.ListVaultKeysResponse\x12m\n\x14UpdateVaultKeyPolicy\x12).spendgate.v1.UpdateVaultKeyPolicyRequest\x1a*.spendgate.v1.UpdateVaultKeyPolicyResponse\x12[\n\x0eRevokeVaultKey\x12#.spendgate.v1.RevokeVaultKeyRequest\x1a$.spendgate.v1.RevokeVaultKeyResponse\x12\x61\n\x10RevokeDerivedKey\x12%.spendgate.v1.RevokeDerivedKeyRequest\x1a&.spendgate.v1.RevokeDerivedKeyResponse\x12\x61\n\x10GetVaultKeyUsage\x12%.spendgate.v1.GetVaultKeyUsageRequest\x1a&.spendgate.v1.GetVaultKeyUsageResponse\x12m\n\x14\x45xplainAuthorization\x12).spendgate.v1.ExplainAuthorizationRequest\x1a*.spendgate.v1.ExplainAuthorizationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spendgate.v1.vault_key_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VAULTKEYSTATE']._serialized_start=1348
-  _globals['_VAULTKEYSTATE']._serialized_end=1482
-  _globals['_VAULTKEY']._serialized_start=115
-  _globals['_VAULTKEY']._serialized_end=382
-  _globals['_CREATEVAULTKEYREQUEST']._serialized_start=384
-  _globals['_CREATEVAULTKEYREQUEST']._serialized_end=476
-  _globals['_CREATEVAULTKEYRESPONSE']._serialized_start=478
-  _globals['_CREATEVAULTKEYRESPONSE']._serialized_end=571
-  _globals['_GETVAULTKEYREQUEST']._serialized_start=573
-  _globals['_GETVAULTKEYREQUEST']._serialized_end=615
-  _globals['_GETVAULTKEYRESPONSE']._serialized_start=617
-  _globals['_GETVAULTKEYRESPONSE']._serialized_end=681
-  _globals['_LISTVAULTKEYSREQUEST']._serialized_start=683
-  _globals['_LISTVAULTKEYSREQUEST']._serialized_end=761
-  _globals['_LISTVAULTKEYSRESPONSE']._serialized_start=763
-  _globals['_LISTVAULTKEYSRESPONSE']._serialized_end=855
-  _globals['_UPDATEVAULTKEYPOLICYREQUEST']._serialized_start=857
-  _globals['_UPDATEVAULTKEYPOLICYREQUEST']._serialized_end=979
-  _globals['_UPDATEVAULTKEYPOLICYRESPONSE']._serialized_start=981
-  _globals['_UPDATEVAULTKEYPOLICYRESPONSE']._serialized_end=1054
-  _globals['_REVOKEVAULTKEYREQUEST']._serialized_start=1056
-  _globals['_REVOKEVAULTKEYREQUEST']._serialized_end=1101
-  _globals['_REVOKEVAULTKEYRESPONSE']._serialized_start=1103
-  _globals['_REVOKEVAULTKEYRESPONSE']._serialized_end=1170
-  _globals['_GETVAULTKEYUSAGEREQUEST']._serialized_start=1172
-  _globals['_GETVAULTKEYUSAGEREQUEST']._serialized_end=1235
-  _globals['_GETVAULTKEYUSAGERESPONSE']._serialized_start=1237
-  _globals['_GETVAULTKEYUSAGERESPONSE']._serialized_end=1345
-  _globals['_VAULTKEYSERVICE']._serialized_start=1485
-  _globals['_VAULTKEYSERVICE']._serialized_end=2072
+  _globals['_RULEVERDICT']._serialized_start=1978
+  _globals['_RULEVERDICT']._serialized_end=2101
+  _globals['_VAULTKEYSTATE']._serialized_start=2104
+  _globals['_VAULTKEYSTATE']._serialized_end=2238
+  _globals['_VAULTKEY']._serialized_start=150
+  _globals['_VAULTKEY']._serialized_end=450
+  _globals['_CREATEVAULTKEYREQUEST']._serialized_start=452
+  _globals['_CREATEVAULTKEYREQUEST']._serialized_end=544
+  _globals['_CREATEVAULTKEYRESPONSE']._serialized_start=546
+  _globals['_CREATEVAULTKEYRESPONSE']._serialized_end=639
+  _globals['_GETVAULTKEYREQUEST']._serialized_start=641
+  _globals['_GETVAULTKEYREQUEST']._serialized_end=683
+  _globals['_GETVAULTKEYRESPONSE']._serialized_start=685
+  _globals['_GETVAULTKEYRESPONSE']._serialized_end=749
+  _globals['_LISTVAULTKEYSREQUEST']._serialized_start=751
+  _globals['_LISTVAULTKEYSREQUEST']._serialized_end=829
+  _globals['_LISTVAULTKEYSRESPONSE']._serialized_start=831
+  _globals['_LISTVAULTKEYSRESPONSE']._serialized_end=923
+  _globals['_UPDATEVAULTKEYPOLICYREQUEST']._serialized_start=925
+  _globals['_UPDATEVAULTKEYPOLICYREQUEST']._serialized_end=1047
+  _globals['_UPDATEVAULTKEYPOLICYRESPONSE']._serialized_start=1049
+  _globals['_UPDATEVAULTKEYPOLICYRESPONSE']._serialized_end=1122
+  _globals['_REVOKEVAULTKEYREQUEST']._serialized_start=1124
+  _globals['_REVOKEVAULTKEYREQUEST']._serialized_end=1169
+  _globals['_REVOKEVAULTKEYRESPONSE']._serialized_start=1171
+  _globals['_REVOKEVAULTKEYRESPONSE']._serialized_end=1238
+  _globals['_REVOKEDERIVEDKEYREQUEST']._serialized_start=1240
+  _globals['_REVOKEDERIVEDKEYREQUEST']._serialized_end=1311
+  _globals['_REVOKEDERIVEDKEYRESPONSE']._serialized_start=1313
+  _globals['_REVOKEDERIVEDKEYRESPONSE']._serialized_end=1382
+  _globals['_GETVAULTKEYUSAGEREQUEST']._serialized_start=1384
+  _globals['_GETVAULTKEYUSAGEREQUEST']._serialized_end=1447
+  _globals['_GETVAULTKEYUSAGERESPONSE']._serialized_start=1449
+  _globals['_GETVAULTKEYUSAGERESPONSE']._serialized_end=1557
+  _globals['_EXPLAINAUTHORIZATIONREQUEST']._serialized_start=1559
+  _globals['_EXPLAINAUTHORIZATIONREQUEST']._serialized_end=1656
+  _globals['_EXPLAINAUTHORIZATIONRESPONSE']._serialized_start=1658
+  _globals['_EXPLAINAUTHORIZATIONRESPONSE']._serialized_end=1780
+  _globals['_EXAMINEDRULE']._serialized_start=1783
+  _globals['_EXAMINEDRULE']._serialized_end=1976
+  _globals['_VAULTKEYSERVICE']._serialized_start=2241
+  _globals['_VAULTKEYSERVICE']._serialized_end=3038
 # @@protoc_insertion_point(module_scope)

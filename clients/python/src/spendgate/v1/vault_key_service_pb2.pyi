@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from spendgate.v1 import policy_pb2 as _policy_pb2
+from spendgate.v1 import policy_service_pb2 as _policy_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -11,19 +12,30 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class RuleVerdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RULE_VERDICT_UNSPECIFIED: _ClassVar[RuleVerdict]
+    RULE_VERDICT_PASSED: _ClassVar[RuleVerdict]
+    RULE_VERDICT_BROKEN: _ClassVar[RuleVerdict]
+    RULE_VERDICT_NOT_REACHED: _ClassVar[RuleVerdict]
+
 class VaultKeyState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VAULT_KEY_STATE_UNSPECIFIED: _ClassVar[VaultKeyState]
     VAULT_KEY_STATE_ACTIVE: _ClassVar[VaultKeyState]
     VAULT_KEY_STATE_REVOKED: _ClassVar[VaultKeyState]
     VAULT_KEY_STATE_EXPIRED: _ClassVar[VaultKeyState]
+RULE_VERDICT_UNSPECIFIED: RuleVerdict
+RULE_VERDICT_PASSED: RuleVerdict
+RULE_VERDICT_BROKEN: RuleVerdict
+RULE_VERDICT_NOT_REACHED: RuleVerdict
 VAULT_KEY_STATE_UNSPECIFIED: VaultKeyState
 VAULT_KEY_STATE_ACTIVE: VaultKeyState
 VAULT_KEY_STATE_REVOKED: VaultKeyState
 VAULT_KEY_STATE_EXPIRED: VaultKeyState
 
 class VaultKey(_message.Message):
-    __slots__ = ("vault_key_id", "name", "account", "policy", "policy_version", "state", "create_time", "revoke_time")
+    __slots__ = ("vault_key_id", "name", "account", "policy", "policy_version", "state", "create_time", "revoke_time", "revoked_derived_key_ids")
     VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +44,7 @@ class VaultKey(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_DERIVED_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
     vault_key_id: str
     name: str
     account: str
@@ -40,7 +53,8 @@ class VaultKey(_message.Message):
     state: VaultKeyState
     create_time: _timestamp_pb2.Timestamp
     revoke_time: _timestamp_pb2.Timestamp
-    def __init__(self, vault_key_id: _Optional[str] = ..., name: _Optional[str] = ..., account: _Optional[str] = ..., policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., policy_version: _Optional[int] = ..., state: _Optional[_Union[VaultKeyState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    revoked_derived_key_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, vault_key_id: _Optional[str] = ..., name: _Optional[str] = ..., account: _Optional[str] = ..., policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., policy_version: _Optional[int] = ..., state: _Optional[_Union[VaultKeyState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoked_derived_key_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreateVaultKeyRequest(_message.Message):
     __slots__ = ("name", "account", "policy")
@@ -118,6 +132,20 @@ class RevokeVaultKeyResponse(_message.Message):
     vault_key: VaultKey
     def __init__(self, vault_key: _Optional[_Union[VaultKey, _Mapping]] = ...) -> None: ...
 
+class RevokeDerivedKeyRequest(_message.Message):
+    __slots__ = ("vault_key_id", "derived_key_id")
+    VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    vault_key_id: str
+    derived_key_id: str
+    def __init__(self, vault_key_id: _Optional[str] = ..., derived_key_id: _Optional[str] = ...) -> None: ...
+
+class RevokeDerivedKeyResponse(_message.Message):
+    __slots__ = ("vault_key",)
+    VAULT_KEY_FIELD_NUMBER: _ClassVar[int]
+    vault_key: VaultKey
+    def __init__(self, vault_key: _Optional[_Union[VaultKey, _Mapping]] = ...) -> None: ...
+
 class GetVaultKeyUsageRequest(_message.Message):
     __slots__ = ("vault_key_id", "run_id")
     VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -133,3 +161,35 @@ class GetVaultKeyUsageResponse(_message.Message):
     vault_key: VaultKey
     caps: _containers.RepeatedCompositeFieldContainer[_policy_pb2.CapStatus]
     def __init__(self, vault_key: _Optional[_Union[VaultKey, _Mapping]] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ...) -> None: ...
+
+class ExplainAuthorizationRequest(_message.Message):
+    __slots__ = ("call", "vault_key_id")
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    call: _policy_service_pb2.AuthorizeRequest
+    vault_key_id: str
+    def __init__(self, call: _Optional[_Union[_policy_service_pb2.AuthorizeRequest, _Mapping]] = ..., vault_key_id: _Optional[str] = ...) -> None: ...
+
+class ExplainAuthorizationResponse(_message.Message):
+    __slots__ = ("answer", "rules")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    answer: _policy_service_pb2.AuthorizeResponse
+    rules: _containers.RepeatedCompositeFieldContainer[ExaminedRule]
+    def __init__(self, answer: _Optional[_Union[_policy_service_pb2.AuthorizeResponse, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[ExaminedRule, _Mapping]]] = ...) -> None: ...
+
+class ExaminedRule(_message.Message):
+    __slots__ = ("reason", "rule", "verdict", "cap", "needed", "remaining_after")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    CAP_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_AFTER_FIELD_NUMBER: _ClassVar[int]
+    reason: _policy_service_pb2.DenyReason
+    rule: str
+    verdict: RuleVerdict
+    cap: _policy_pb2.CapStatus
+    needed: int
+    remaining_after: int
+    def __init__(self, reason: _Optional[_Union[_policy_service_pb2.DenyReason, str]] = ..., rule: _Optional[str] = ..., verdict: _Optional[_Union[RuleVerdict, str]] = ..., cap: _Optional[_Union[_policy_pb2.CapStatus, _Mapping]] = ..., needed: _Optional[int] = ..., remaining_after: _Optional[int] = ...) -> None: ...

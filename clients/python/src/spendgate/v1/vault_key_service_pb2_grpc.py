@@ -61,10 +61,20 @@ class VaultKeyServiceStub(object):
                 request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyResponse.FromString,
                 _registered_method=True)
+        self.RevokeDerivedKey = channel.unary_unary(
+                '/spendgate.v1.VaultKeyService/RevokeDerivedKey',
+                request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyResponse.FromString,
+                _registered_method=True)
         self.GetVaultKeyUsage = channel.unary_unary(
                 '/spendgate.v1.VaultKeyService/GetVaultKeyUsage',
                 request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageRequest.SerializeToString,
                 response_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageResponse.FromString,
+                _registered_method=True)
+        self.ExplainAuthorization = channel.unary_unary(
+                '/spendgate.v1.VaultKeyService/ExplainAuthorization',
+                request_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationRequest.SerializeToString,
+                response_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationResponse.FromString,
                 _registered_method=True)
 
 
@@ -109,8 +119,25 @@ class VaultKeyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeDerivedKey(self, request, context):
+        """Ends one key that was derived from a vault key, and those derived from it.
+        Its very next call is refused. Revoking again is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVaultKeyUsage(self, request, context):
         """Shows how full the caps of a vault key are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainAuthorization(self, request, context):
+        """Says what Authorize would answer to a call, and what came of every rule
+        that it looks at, in order. Counts, holds and records nothing, and reads
+        every record anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,10 +171,20 @@ def add_VaultKeyServiceServicer_to_server(servicer, server):
                     request_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeVaultKeyResponse.SerializeToString,
             ),
+            'RevokeDerivedKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeDerivedKey,
+                    request_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyResponse.SerializeToString,
+            ),
             'GetVaultKeyUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVaultKeyUsage,
                     request_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageRequest.FromString,
                     response_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageResponse.SerializeToString,
+            ),
+            'ExplainAuthorization': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainAuthorization,
+                    request_deserializer=spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationRequest.FromString,
+                    response_serializer=spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -298,6 +335,33 @@ class VaultKeyService(object):
             _registered_method=True)
 
     @staticmethod
+    def RevokeDerivedKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.VaultKeyService/RevokeDerivedKey',
+            spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyRequest.SerializeToString,
+            spendgate_dot_v1_dot_vault__key__service__pb2.RevokeDerivedKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetVaultKeyUsage(request,
             target,
             options=(),
@@ -314,6 +378,33 @@ class VaultKeyService(object):
             '/spendgate.v1.VaultKeyService/GetVaultKeyUsage',
             spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageRequest.SerializeToString,
             spendgate_dot_v1_dot_vault__key__service__pb2.GetVaultKeyUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainAuthorization(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spendgate.v1.VaultKeyService/ExplainAuthorization',
+            spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationRequest.SerializeToString,
+            spendgate_dot_v1_dot_vault__key__service__pb2.ExplainAuthorizationResponse.FromString,
             options,
             channel_credentials,
             insecure,

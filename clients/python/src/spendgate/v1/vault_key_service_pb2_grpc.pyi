@@ -47,8 +47,17 @@ class VaultKeyServiceStub:
     """
     RevokeVaultKey: _grpc.UnaryUnaryMultiCallable[_vault_key_service_pb2.RevokeVaultKeyRequest, _vault_key_service_pb2.RevokeVaultKeyResponse]
     """Ends a vault key. Its very next call is refused. Revoking again is harmless."""
+    RevokeDerivedKey: _grpc.UnaryUnaryMultiCallable[_vault_key_service_pb2.RevokeDerivedKeyRequest, _vault_key_service_pb2.RevokeDerivedKeyResponse]
+    """Ends one key that was derived from a vault key, and those derived from it.
+    Its very next call is refused. Revoking again is harmless.
+    """
     GetVaultKeyUsage: _grpc.UnaryUnaryMultiCallable[_vault_key_service_pb2.GetVaultKeyUsageRequest, _vault_key_service_pb2.GetVaultKeyUsageResponse]
     """Shows how full the caps of a vault key are."""
+    ExplainAuthorization: _grpc.UnaryUnaryMultiCallable[_vault_key_service_pb2.ExplainAuthorizationRequest, _vault_key_service_pb2.ExplainAuthorizationResponse]
+    """Says what Authorize would answer to a call, and what came of every rule
+    that it looks at, in order. Counts, holds and records nothing, and reads
+    every record anew.
+    """
 
 @_typing.type_check_only
 class VaultKeyServiceAsyncStub(VaultKeyServiceStub):
@@ -69,8 +78,17 @@ class VaultKeyServiceAsyncStub(VaultKeyServiceStub):
     """
     RevokeVaultKey: _aio.UnaryUnaryMultiCallable[_vault_key_service_pb2.RevokeVaultKeyRequest, _vault_key_service_pb2.RevokeVaultKeyResponse]  # type: ignore[assignment]
     """Ends a vault key. Its very next call is refused. Revoking again is harmless."""
+    RevokeDerivedKey: _aio.UnaryUnaryMultiCallable[_vault_key_service_pb2.RevokeDerivedKeyRequest, _vault_key_service_pb2.RevokeDerivedKeyResponse]  # type: ignore[assignment]
+    """Ends one key that was derived from a vault key, and those derived from it.
+    Its very next call is refused. Revoking again is harmless.
+    """
     GetVaultKeyUsage: _aio.UnaryUnaryMultiCallable[_vault_key_service_pb2.GetVaultKeyUsageRequest, _vault_key_service_pb2.GetVaultKeyUsageResponse]  # type: ignore[assignment]
     """Shows how full the caps of a vault key are."""
+    ExplainAuthorization: _aio.UnaryUnaryMultiCallable[_vault_key_service_pb2.ExplainAuthorizationRequest, _vault_key_service_pb2.ExplainAuthorizationResponse]  # type: ignore[assignment]
+    """Says what Authorize would answer to a call, and what came of every rule
+    that it looks at, in order. Counts, holds and records nothing, and reads
+    every record anew.
+    """
 
 class VaultKeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes, shows and revokes vault keys.
@@ -120,11 +138,32 @@ class VaultKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a vault key. Its very next call is refused. Revoking again is harmless."""
 
     @_abc_1.abstractmethod
+    def RevokeDerivedKey(
+        self,
+        request: _vault_key_service_pb2.RevokeDerivedKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vault_key_service_pb2.RevokeDerivedKeyResponse, _abc.Awaitable[_vault_key_service_pb2.RevokeDerivedKeyResponse]]:
+        """Ends one key that was derived from a vault key, and those derived from it.
+        Its very next call is refused. Revoking again is harmless.
+        """
+
+    @_abc_1.abstractmethod
     def GetVaultKeyUsage(
         self,
         request: _vault_key_service_pb2.GetVaultKeyUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vault_key_service_pb2.GetVaultKeyUsageResponse, _abc.Awaitable[_vault_key_service_pb2.GetVaultKeyUsageResponse]]:
         """Shows how full the caps of a vault key are."""
+
+    @_abc_1.abstractmethod
+    def ExplainAuthorization(
+        self,
+        request: _vault_key_service_pb2.ExplainAuthorizationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vault_key_service_pb2.ExplainAuthorizationResponse, _abc.Awaitable[_vault_key_service_pb2.ExplainAuthorizationResponse]]:
+        """Says what Authorize would answer to a call, and what came of every rule
+        that it looks at, in order. Counts, holds and records nothing, and reads
+        every record anew.
+        """
 
 def add_VaultKeyServiceServicer_to_server(servicer: VaultKeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,166 @@
+"""Sends many commands at once and reads their replies, from one Redis or from a cluster.
+
+This is what redis-py's pipeline does, with the packing left to hiredis and one
+time limit for all replies: per script it takes half of the time. It also waits
+for replicas, which must be asked for on the connection that wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    ClusterDownError,
+    MovedError,
+    RedisError,
+    ResponseError,
+    SlotNotCoveredError,
+)
+
+from policy_server.store.connection import STORE_TIMEOUT_S, store_unavailable
+
+Command = tuple[Any, ...]
+
+_WAIT_MS = 150
+"""How long replicas may take; less than the whole may."""
+
+_ROUNDS_MAX = 3
+"""How often a command is sent anew because its slot is elsewhere now."""
+
+_initializing: set[asyncio.Task[Any]] = set()
+
+
+class NotReplicated(RedisError):
+    """Fewer replicas than wanted have it in time. It may be carried out, or lost in a failover."""
+
+
+async def exchange(
+    client: redis.asyncio.Redis | RedisCluster, commands: Sequence[Command], *, replicas: int = 0
+) -> list[Any]:
+    """Send all commands and return their replies, or in their place what went wrong."""
+    try:
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            if isinstance(client, RedisCluster):
+                return await _with_cluster(client, commands, replicas)
+            connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                return await _over(connection, commands, replicas)
+            finally:
+                await client.connection_pool.release(connection)
+    except (RedisError, OSError) as error:
+        return [error] * len(commands)
+
+
+async def ask(client: redis.asyncio.Redis | RedisCluster, commands: Sequence[Command]) -> list[Any]:
+    """Return the replies to commands that each have one key; raises `StoreUnavailable`."""
+    replies = await exchange(client, commands)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise store_unavailable(reply)
+    return replies
+
+
+async def _over(connection: AbstractConnection, commands: Sequence[Command], replicas: int) -> list[Any]:
+    wait: list[Command] = [("WAIT", replicas, _WAIT_MS)] if replicas else []
+    packed = [hiredis.pack_command(command) for command in (*commands, *wait)]
+    try:
+        await connection.send_packed_command(packed)
+        replies = [await _reply(connection) for _ in commands]
+        reached = await _reply(connection) if replicas else 0
+    except BaseException:
+        # Replies may still be on their way; nobody may take them for others.
+        await connection.disconnect(nowait=True)
+        raise
+    if not replicas or (isinstance(reached, int) and reached >= replicas):
+        return replies
+    return [
+        reply if isinstance(reply, Exception) else NotReplicated(f"{reached} of {replicas} replicas")
+        for reply in replies
+    ]
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response(timeout=math.inf)
+    except ResponseError as error:
+        return error
+
+
+async def _with_cluster(client: RedisCluster, commands: Sequence[Command], replicas: int) -> list[Any]:
+    """Send each command to the node that has its slot, and again where that has changed meanwhile."""
+    replies: list[Any] = [None] * len(commands)
+    waiting = list(range(len(commands)))
+    for _ in range(_ROUNDS_MAX):
+        await _know_nodes(client)
+        by_node: dict[ClusterNode, list[int]] = defaultdict(list)
+        for index in waiting:
+            slot = client.keyslot(_first_key(commands[index]))
+            by_node[client.nodes_manager.get_node_from_slot(slot)].append(index)
+        parts = await asyncio.gather(
+            *(
+                _with_node(node, [commands[index] for index in part], replicas)
+                for node, part in by_node.items()
+            )
+        )
+        for part, answered in zip(by_node.values(), parts, strict=True):
+            for index, reply in zip(part, answered, strict=True):
+                replies[index] = reply
+        waiting = [index for index in waiting if await _is_elsewhere(client, replies[index])]
+        if not waiting:
+            break
+    return replies
+
+
+def _first_key(command: Command) -> str:
+    """Return a key of a command, which all have one slot: EVALSHA sha count key …, else NAME key …."""
+    return str(command[3] if command[0] == "EVALSHA" else command[1])
+
+
+async def _with_node(node: ClusterNode, commands: Sequence[Command], replicas: int) -> list[Any]:
+    try:
+        connection = node.acquire_connection()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            return await _over(connection, commands, replicas)
+        finally:
+            node.release(connection)
+    except (RedisError, OSError) as error:
+        return [error] * len(commands)
+
+
+async def _is_elsewhere(client: RedisCluster, reply: Any) -> bool:
+    """Tell whether a command was not carried out because the cluster has changed; learn how."""
+    if isinstance(reply, MovedError):
+        await client.nodes_manager.move_slot(reply)
+        return True
+    if isinstance(reply, ResponseError) and not isinstance(reply, ClusterDownError):
+        # A slot that moves is not worth waiting for: its keys are in two places until it is done.
+        return False
+    if isinstance(reply, ClusterDownError | SlotNotCoveredError | RedisError | OSError):
+        # Whether it was carried out is not known: the caller repeats it, with its request id.
+        await client.aclose()
+    return False
+
+
+async def _know_nodes(client: RedisCluster) -> None:
+    """Ask the cluster for its nodes when they are not known; one whose time is over leaves that going."""
+    if not client._initialize:  # what initialize() would look at, without a task for each call
+        return
+    task = asyncio.ensure_future(client.initialize())
+    _initializing.add(task)
+    task.add_done_callback(_forget)
+    await asyncio.shield(task)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _initializing.discard(task)
+    if not task.cancelled():
+        task.exception()  # each caller has got it too
