@@ -790,12 +790,23 @@ def in_terminal(operator: Operator, columns: int, *arguments: str) -> str:
     return shown.decode()
 
 
+def test_up_tells_which_ports_the_system_chose(up: Operator) -> None:
+    zero = [f"--{name}-port=0" for name in ("policy", "sidecar", "sidecar-root")]
+    with running(up, *zero) as (_, summary):
+        charged, _ = charge(summary)
+        with urllib.request.urlopen(f"{summary['simulator']}/_simulator/requests", timeout=30) as answer:
+            (request,) = [one for one in json.load(answer) if one["method"] == "POST"]
+        assert request["object_id"] == charged["id"]
+        shown = up("keys", "show", "demo", SPENDGATE_POLICY_ADDRESS=summary["policyServer"])
+        assert shown.code == 0, shown.error
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "code", "sentence"),
     [
         ((), {"SPENDGATE_STRIPE_API_BASE": "http://127.0.0.1:9"}, 2, "but STRIPE_SECRET_KEY is not"),
         ((), {"TWILIO_AUTH_TOKEN": "secret@"}, 2, "set both TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"),
-        (("--sidecar-port", "0"), {}, 2, "sidecar_port: Input should be greater than"),
+        (("--sidecar-port", "-1"), {}, 2, "sidecar_port: Input should be greater than"),
         (("--policy-port", "8787", "--sidecar-port", "8787"), {}, 2, "must be three different ports"),
         (("--data-dir", "x" * 120), {}, 1, "choose a shorter --data-dir"),
         (("--redis-url", "redis://:secret@127.0.0.1:1"), {}, 1, "Redis does not answer"),
