@@ -23,7 +23,7 @@ from sidecar.upstream import Upstream
 from sidecar.vendor import Vendor
 from spendgate.transport import TransportUnsafe
 
-ENDPOINT_NAMES = tuple(endpoint.name for endpoint in (*STRIPE_ENDPOINTS, *TWILIO_ENDPOINTS))
+ENDPOINT_NAMES = (*(one.name for one in STRIPE_ENDPOINTS), *(one.name for one in TWILIO_ENDPOINTS))
 """Every endpoint that some vendor has in its table, as policies name it."""
 
 log = logging.getLogger(__name__)
