@@ -269,6 +269,31 @@ class ArchiveUnavailable(NoDecision):
     retries_help = True
 
 
+class AuditBacklogFull(NoDecision):
+    """Too many audit events wait for the archive."""
+
+    reason = "audit_backlog_full"
+    retries_help = True
+
+
+class LedgerLost(NoDecision):
+    """The store has not the ledger that was counted in: an operator must rebuild it."""
+
+    reason = "ledger_lost"
+
+
+class LedgerPresent(NoDecision):
+    """The ledger is not lost, so it is not rebuilt."""
+
+    reason = "ledger_present"
+
+
+class ArchiveBroken(NoDecision):
+    """The archive lacks an event or has changed one, so no ledger can be made from it."""
+
+    reason = "archive_broken"
+
+
 class NothingLost(NoDecision):
     """There is nothing to rebuild: nothing that was ever archived is lost."""
 
