@@ -372,7 +372,7 @@ def test_an_export_is_written_once_and_can_be_verified_against_a_checkpoint(
         *("audit", "verify", "trail.jsonl", "--public-key", "key.pem", "--expect", signed[0])
     )
     assert "4 events are complete and unchanged" in verified.out
-    assert "1 checkpoints" in verified.out
+    assert "1 checkpoint" in verified.out
     assert spendgate("audit", "verify", "--account", "default").code == 0
     rows = list(csv.DictReader(spendgate("audit", "export", "--format", "csv").out.splitlines()))
     assert [row["sequence"] for row in rows] == ["1", "2", "3", "4"]
