@@ -86,7 +86,7 @@ second-opinions: ## Get the emulators of others that some tests ask: those that 
 crewai: $(CREWAI_VENV)/.ready ## Install CrewAI, for its tests, in a virtual environment of its own.
 
 .PHONY: fresh-client
-fresh-client: $(CLIENT_VENV)/.ready ## Install the client alone with its extras, for the tests that run the examples.
+fresh-client: $(CLIENT_VENV)/.ready ## Install the client alone with its extras, and the suite, for the tests that run the examples.
 
 .PHONY: constraints
 constraints: ## Pin the newest versions; needs uv.
@@ -152,9 +152,12 @@ $(CREWAI_VENV)/.ready: constraints-crewai.txt
 $(CLIENT_VENV)/.ready: $(READY)
 	@$(PYTHON) -m venv $(CLIENT_VENV)
 	@sed -E '/^ +--hash=/d; s/ \\$$//' constraints.txt > $(CLIENT_VENV)/constraints.txt
-	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w $(CLIENT_VENV)/wheel clients/python
+	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation -w $(CLIENT_VENV)/wheel clients/python .
 	@$(CLIENT_VENV)/bin/python -m pip install -q --disable-pip-version-check -c $(CLIENT_VENV)/constraints.txt \
 	  "$$(echo $(CLIENT_VENV)/wheel/spendgate-*.whl)[stripe,pydantic-ai,langchain,mcp]" langgraph
+	@$(PYTHON) -m venv $(CLIENT_VENV)/suite
+	@$(CLIENT_VENV)/suite/bin/python -m pip install -q --disable-pip-version-check -c $(CLIENT_VENV)/constraints.txt \
+	  --find-links $(CLIENT_VENV)/wheel 'spendgate[pytest,pydantic-ai]'
 	@touch $@
 
 $(OPINIONS_VENV)/.ready: constraints-second-opinions.txt

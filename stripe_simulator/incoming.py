@@ -39,6 +39,12 @@ class Incoming:
         return None
 
 
+def note_key(incoming: Incoming) -> None:
+    """Log whose request it is, of one that a fault strikes before it is authenticated."""
+    credentials = read_credentials(incoming.headers, {})
+    incoming.entry.authorization, incoming.entry.key_last4 = credentials.kind, credentials.last4
+
+
 def authenticated_form(incoming: Incoming, secret_keys: frozenset[str]) -> Form:
     """The parameters of an authentic request, without the API key and the account."""
     refusal: StripeError | None = None

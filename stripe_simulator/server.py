@@ -18,7 +18,7 @@ from stripe_simulator.control import PREFIX, answer_control
 from stripe_simulator.downloads import Download
 from stripe_simulator.errors import rate_limited, server_error
 from stripe_simulator.faults import Fault
-from stripe_simulator.incoming import Incoming
+from stripe_simulator.incoming import Incoming, note_key
 
 HOST = "127.0.0.1"
 
@@ -83,6 +83,8 @@ class Server:
         self, request: web.BaseRequest, incoming: Incoming, fault: Fault
     ) -> web.StreamResponse:
         incoming.entry.fault = fault.kind
+        if fault.kind in (faults.REFUSE, faults.ERROR_BEFORE):
+            note_key(incoming)
         if fault.kind == faults.REFUSE:
             _cut(request, reset=True)
             return web.Response()

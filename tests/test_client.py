@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import spendgate
 from spendgate import (
     AsyncSpendGate,
     DuplicateEffect,
@@ -469,3 +470,12 @@ def test_caps_on_calls_are_counted_in_calls(stack: Stack, gate: SpendGate) -> No
         gate.authorize(key.text, CHARGE, usd(1), "run-1", step="two")
     assert (refused.value.remaining, refused.value.remaining_money) == (0, None)
     assert not refused.value.retryable
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    """Names are loaded when they are first used, so that pytest, which loads the package, need not wait."""
+    assert set(spendgate._MODULES) == set(spendgate.__all__) <= set(dir(spendgate))
+    for name, module in spendgate._MODULES.items():
+        assert getattr(spendgate, name).__module__ == module
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = spendgate.Nothing

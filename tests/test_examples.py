@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.stack import Stack, VaultKey
 EXAMPLES = REPOSITORY / "examples"
 CREWAI = REPOSITORY / ".venv-crewai" / "bin" / "python"
 CLIENT = REPOSITORY / ".venv-client" / "bin" / "python"
+SUITE = REPOSITORY / ".venv-client" / "suite" / "bin" / "python"
 SOURCE = REPOSITORY / "clients" / "python" / "src"
 
 
@@ -64,6 +66,23 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return CLIENT
 
 
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with both wheels as they are now, as `spendgate[pytest]` installs them."""
+    if not SUITE.exists():
+        pytest.skip("there is no fresh environment; `make fresh-client` makes one, with a network")
+    folder = tmp_path_factory.mktemp("wheels")
+    offline = ("-q", "--disable-pip-version-check", "--no-deps", "--no-index")
+    sources = (REPOSITORY / "clients" / "python", REPOSITORY)
+    run(
+        *(sys.executable, "-m", "pip", "wheel", *offline, "--no-build-isolation", "-w", str(folder)),
+        *sources,
+        folder=folder,
+    )
+    run(SUITE, "-m", "pip", "install", *offline, "--force-reinstall", *folder.glob("*.whl"), folder=folder)
+    return SUITE
+
+
 @pytest.mark.parametrize("name", ["pydantic_ai_agent", "langgraph_agent", "mcp_client"])
 def test_an_example_pays_once(client: Path, name: str, stack: Stack, tmp_path: Path) -> None:
     """Its model calls the tool twice, and is told so."""
@@ -110,6 +129,14 @@ for server in ("policy_server", "sidecar", "redis", "sqlalchemy"):
     assert importlib.util.find_spec(server) is None, server
 """
     run(client, "-c", program, folder=tmp_path)
+
+
+def test_the_suite_works_where_only_the_wheels_are(suite: Path, tmp_path: Path) -> None:
+    """Without a setting of its own, pytest finds the plugin, and the governed twins pass."""
+    for path in (EXAMPLES / "naive").glob("*.py"):
+        shutil.copy(path, tmp_path)
+    said = run(suite, "-m", "pytest", "-q", "-W", "error", "test_governed.py", folder=tmp_path)
+    assert re.search(r"^36 passed, 3 skipped in", said, re.MULTILINE), said
 
 
 def test_every_example_is_run() -> None:

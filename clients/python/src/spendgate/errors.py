@@ -269,6 +269,31 @@ class ArchiveUnavailable(NoDecision):
     retries_help = True
 
 
+class ArchiveBroken(NoDecision):
+    """The archive lacks an event or has changed one, so no ledger can be made from it."""
+
+    reason = "archive_broken"
+
+
+class AuditBacklogFull(PolicyUnavailable):
+    """Too many audit events wait for the archive."""
+
+    reason = "audit_backlog_full"
+
+
+class LedgerLost(PolicyUnavailable):
+    """The store lost what was counted: nothing is allowed until an operator has rebuilt it."""
+
+    reason = "ledger_lost"
+    retries_help = False
+
+
+class LedgerPresent(NoDecision):
+    """The ledger is not lost, so it is not rebuilt."""
+
+    reason = "ledger_present"
+
+
 class NothingLost(NoDecision):
     """There is nothing to rebuild: nothing that was ever archived is lost."""
 

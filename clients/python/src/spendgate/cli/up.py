@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from spendgate.cli.supervisor import Program, StopAsked, Supervisor
 from spendgate.cli.up_settings import UpSettings, bare_environment
 from spendgate.process_memory import keep_private
 
+_LISTENS = re.compile(r"(?:policy server|sidecar) listens on \S+:(\d+)")
 _STYLES = {"redis": "red", "policy": "cyan", "sidecar": "green", "stripe": "magenta"}
 
 
@@ -35,13 +37,19 @@ def up(
         ),
     ] = None,
     policy_port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="gRPC port of the policy server; 50051 unless said.")
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="gRPC port of the policy server; 50051 unless said, 0 for a free one.",
+        ),
     ] = None,
     sidecar_port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Port of /stripe/v1/...; 8787 unless said.")
+        int | None,
+        typer.Option(metavar="PORT", help="Port of /stripe/v1/...; 8787 unless said, 0 for a free one."),
     ] = None,
     sidecar_root_port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Port of /v1/... at the root; 8788 unless said.")
+        int | None,
+        typer.Option(metavar="PORT", help="Port of /v1/... at the root; 8788 unless said, 0 for a free one."),
     ] = None,
     redis_url: Annotated[
         str | None,
@@ -91,16 +99,18 @@ def up(
 async def _run(settings: UpSettings, *, wants_demo: bool, as_json: bool) -> None:
     """Run every part until a signal; raises `CommandFailed` when one of them fails."""
     try:
-        async with Supervisor(_LogLines()) as supervisor:
+        lines = _LogLines()
+        async with Supervisor(lines) as supervisor:
             if settings.redis_url is None:
                 await supervisor.start(_redis(settings))
             simulator_url = (
                 await _start_simulator(supervisor, settings) if settings.simulates_stripe else None
             )
-            await supervisor.start(_policy_server(settings))
-            await supervisor.start(_sidecar(settings, simulator_url))
+            await supervisor.start(_policy_server(settings, lines))
+            await supervisor.start(_sidecar(settings, simulator_url, lines))
+            settings = lines.listening(settings)
             key, remark = await asyncio.to_thread(_demo_key, settings) if wants_demo else ("", "")
-            _print_summary(settings, key, remark, as_json=as_json)
+            _print_summary(settings, simulator_url, key, remark, as_json=as_json)
             await supervisor.run()
     except StopAsked:
         return
@@ -133,23 +143,31 @@ async def _start_simulator(supervisor: Supervisor, settings: UpSettings) -> str:
     return ready_file.read_text().strip()
 
 
-def _policy_server(settings: UpSettings) -> Program:
+def _policy_server(settings: UpSettings, lines: _LogLines) -> Program:
     return Program(
         name="policy",
         title="the policy server",
         module="policy_server",
         environment=settings.policy_environment(),
-        problem=lambda: probes.administration_problem(settings),
+        problem=lambda: (
+            probes.administration_problem(lines.listening(settings))
+            if lines.ports["policy"]
+            else "it does not listen yet"
+        ),
     )
 
 
-def _sidecar(settings: UpSettings, simulator_url: str | None) -> Program:
+def _sidecar(settings: UpSettings, simulator_url: str | None, lines: _LogLines) -> Program:
     return Program(
         name="sidecar",
         title="the sidecar",
         module="sidecar",
         environment=settings.sidecar_environment(simulator_url),
-        problem=lambda: probes.sidecar_problem(settings, "/readyz"),
+        problem=lambda: (
+            probes.sidecar_problem(lines.listening(settings), "/readyz")
+            if len(lines.ports["sidecar"]) == 2
+            else "it does not listen yet"
+        ),
     )
 
 
@@ -183,14 +201,18 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 def _check_can_start(settings: UpSettings) -> None:
     """Raise `CommandFailed` for what would let a part fail, before any part is started."""
-    for host, port, option in (
+    ports = (
         (settings.policy_host, settings.policy_port, "--policy-port"),
         (settings.sidecar_host, settings.sidecar_port, "--sidecar-port"),
         (settings.sidecar_host, settings.sidecar_root_port, "--sidecar-root-port"),
-    ):
-        problem = probes.port_problem(host, port)
-        if problem:
-            raise CommandFailed(f"{problem}; stop what listens there, or choose another port with {option}")
+    )
+    problems = [(probes.port_problem(host, port), option) for host, port, option in ports]
+    taken = [f"{problem} ({option})" for problem, option in problems if problem]
+    if taken:
+        raise CommandFailed(
+            f"{'; '.join(taken)}. Stop what listens there, or choose other ports with these options, "
+            "or with SPENDGATE_POLICY_PORT, SPENDGATE_SIDECAR_PORT and SPENDGATE_SIDECAR_ROOT_PORT"
+        )
     # Two servers that append to the same file would ruin the count.
     socket_path = settings.data_dir / "redis.sock"
     if settings.redis_url is None and not probes.redis_problem(socket_path):
@@ -209,7 +231,9 @@ def _demo_key(settings: UpSettings) -> tuple[str, str]:
         return "", str(error)
 
 
-def _print_summary(settings: UpSettings, key: str, remark: str, *, as_json: bool) -> None:
+def _print_summary(
+    settings: UpSettings, simulator_url: str | None, key: str, remark: str, *, as_json: bool
+) -> None:
     data_dir = settings.data_dir
     key_file = str(data_dir / "demo.key") if key else ""
     facts = {
@@ -218,6 +242,7 @@ def _print_summary(settings: UpSettings, key: str, remark: str, *, as_json: bool
         "policyServer": settings.local_policy_address,
         "redis": settings.redis_text,
         "upstream": settings.upstream_text(),
+        "simulator": simulator_url or "",
         "dataDir": str(data_dir),
         "adminTokenFile": "" if settings.admin_token else str(settings.admin_token_file),
         "sidecarTokenFile": "" if settings.sidecar_token else str(data_dir / "sidecar.token"),
@@ -262,11 +287,25 @@ def _suggestion(base: str, key: str, *, pays: bool) -> tuple[str, str]:
 
 
 class _LogLines:
-    """Prints the parts' lines with their names in front."""
+    """Prints the parts' lines with their names in front, and takes note where they say that they listen."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
+        self.ports: dict[str, list[int]] = {"policy": [], "sidecar": []}
 
     def __call__(self, name: str, line: str) -> None:
+        listens = _LISTENS.search(line)
+        if listens and name in self.ports:
+            self.ports[name].append(int(listens[1]))
         text = Text.assemble((f"{name:<7} | ", _STYLES.get(name, "")), line)
         self._console.print(text, soft_wrap=True)
+
+    def listening(self, settings: UpSettings) -> UpSettings:
+        """Return the settings with the ports that the servers have: 0 lets the system choose one."""
+        ports = [
+            *(self.ports["policy"][:1] or [settings.policy_port]),
+            *(self.ports["sidecar"] or [settings.sidecar_port, settings.sidecar_root_port]),
+        ]
+        names = ("policy_port", "sidecar_port", "sidecar_root_port")
+        there = settings.model_copy(update=dict(zip(names, ports, strict=True)))
+        return there.model_copy(update={"policy_address": there.local_policy_address})

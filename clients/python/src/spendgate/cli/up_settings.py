@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 
-from spendgate.cli.connection import Port, SidecarAddress, reachable
+from spendgate import transport
+from spendgate.cli.connection import SidecarAddress, reachable
 from spendgate.cli.failure import UsageWrong
 
 SIMULATOR_KEY = "rk_test_simulator"
@@ -20,19 +21,28 @@ VENDOR_SECRETS = ("STRIPE_SECRET_KEY", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"
 """What only the sidecar gets to see."""
 
 
+ListenPort = Annotated[int, Field(ge=0, le=65535)]
+"""0 lets the system choose a free one."""
+
+
 class UpSettings(SidecarAddress):
     """Settings of the servers that `spendgate up` starts, as the servers themselves read them."""
+
+    _certificates_are_given = field_validator("policy_cert", "sidecar_cert", mode="before")(
+        transport.refuse_empty_path
+    )
 
     redis_url: SecretStr | None = None
     """Redis that counts; without one a private Redis is started in the data directory."""
 
     policy_host: str = "127.0.0.1"
-    policy_port: Port = 50051
+    policy_port: ListenPort = 50051
     policy_cert: Path | None = None
     sidecar_cert: Path | None = None
     """Where the servers use TLS, `up` needs to know whose certificates to expect."""
 
-    sidecar_root_port: Port = 8788
+    sidecar_port: ListenPort = 8787
+    sidecar_root_port: ListenPort = 8788
     sidecar_token: SecretStr | None = None
     stripe_api_base: str | None = None
     stripe_secret_key: Annotated[
@@ -87,7 +97,7 @@ class UpSettings(SidecarAddress):
 
     def check(self) -> None:
         """Raise `UsageWrong` when settings contradict each other."""
-        ports = (self.policy_port, self.sidecar_port, self.sidecar_root_port)
+        ports = [port for port in (self.policy_port, self.sidecar_port, self.sidecar_root_port) if port]
         if len(set(ports)) < len(ports):
             raise UsageWrong(
                 "--policy-port, --sidecar-port and --sidecar-root-port must be three different ports"
