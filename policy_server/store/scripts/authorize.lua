@@ -140,7 +140,10 @@ if h.state and h.state ~= 'released' then
     return decided(true, nil, nil, true, 'join', h.object_id, h.deadline)
   elseif young then
     if not q.validate_only then
-      set(hold, 'sent_at', text(now))
+      -- Later than any sending before, also when the clock was set back: whoever has
+      -- found that those never arrived must not close this one.
+      local before = math.max(tonumber(h.deadline), tonumber(h.sent_at or 0))
+      set(hold, 'sent_at', text(math.max(now, before + 1)))
     end
     return decided(true, nil, nil, true, 'forward', h.object_id)
   elseif h.state == 'settled' and h.object_id ~= '' then
