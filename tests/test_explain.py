@@ -119,7 +119,7 @@ async def test_explaining_says_what_authorizing_then_does(
     world: World, policy: dict[str, Any], caps: list[Any], steps: list[tuple[str, dict[str, Any]]]
 ) -> None:
     """Whatever the policy, whatever was counted before: decision, reason, rule, message, and what is left."""
-    await world.redis.flushall()
+    await world.begin_anew()
     administration = world.server.administration
     for budget in ("team", "gone"):
         await administration.set_budget("", budget, [usd(120, Window.TOTAL)])
@@ -203,6 +203,7 @@ async def test_every_rule_is_shown_in_order(world: World) -> None:
 
 async def test_an_unknown_key(world: World) -> None:
     """By its secret it is refused as a call would be; by its id it is an error."""
+    await world.key(usd(1))
     call = SpendCall(UNKNOWN_KEY, CHARGES, Amount(1, "USD"), "run")
     explained = await explain(world, call)
     assert broken(explained.rules) == [(DenyReason.VAULT_KEY_UNKNOWN, "")]

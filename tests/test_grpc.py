@@ -152,6 +152,11 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
             code.FAILED_PRECONDITION,
             {"account": "default"},
         ),
+        "NOTHING_LOST": (
+            lambda: admin(admin.audit.AcceptAuditLoss, audit.AcceptAuditLossRequest(reason="a test")),
+            code.FAILED_PRECONDITION,
+            {"account": "default"},
+        ),
         "RUN_NOT_FROZEN": (
             lambda: admin(
                 admin.accounts.UnfreezeRun, accounts.UnfreezeRunRequest(vault_key_id=key_id, run_id="run")

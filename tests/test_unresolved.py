@@ -134,7 +134,7 @@ async def test_pages_list_every_hold_once_the_oldest_first(world: World, size: i
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_hold_is_without_an_owner(world: World, histories: Sequence[Sequence[str]]) -> None:
     """Whatever happens: a hold that counts is among the deadlines, and the list is the unknown ones."""
-    await world.redis.flushall()
+    await world.begin_anew()
     key = await world.key(usd(1_000_000))
     for number, steps in enumerate(histories):
         run, verdict = f"run-{number}", None

@@ -149,6 +149,11 @@ class World:
         """Give the connections back."""
         await self.redis.aclose()
 
+    async def begin_anew(self) -> None:
+        """An empty Redis, and a server that never knew of another."""
+        await self.redis.flushall()
+        self.server = Server(self)
+
     def now(self) -> int:
         """The time in this world."""
         return self.now_ms

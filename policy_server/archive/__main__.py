@@ -46,10 +46,14 @@ def _opened(
     if path is not None and path.open("rb").read(len(_SQLITE)) != _SQLITE:
         with path.open("rb") as file:
             export = Export(file)
+            if account not in {"", export.trail.account}:
+                raise SpendgateError(f"the export is of the account {export.trail.account}, not of {account}")
             yield iter([export.trail]), export.keys
         return
     url = f"sqlite:///{path.absolute()}" if path else target or os.environ.get("SPENDGATE_ARCHIVE_URL", "")
     database = Database(SecretStr(url) if url else None, data_dir, read_only=True)
+    if database.is_sqlite and not database.path.exists():
+        raise SpendgateError(f"there is no archive {database.path}; name a file, or give --data-dir")
     try:
         with stored_trails(database, account) as trails:
             yield trails, own_keys(database)
@@ -105,7 +109,7 @@ def _print(report: Report, *, own: bool) -> None:
     lines = [f"account {report.account}: {finding}" for finding in report.findings]
     if not lines:
         lost = f", {report.lost} accepted as lost" if report.lost else ""
-        signed = f"{report.checkpoints} checkpoints"
+        signed = f"{report.checkpoints} checkpoint{'' if report.checkpoints == 1 else 's'}"
         if own and report.checkpoints:
             signed += " by keys that it brings itself: give --public-key to be sure whose they are"
         lines = [

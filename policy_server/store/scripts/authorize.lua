@@ -9,7 +9,8 @@
 -- Answers
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
 --            deadline, shadow reason, amount and currency that the first call asked
---            for, what caps on money must have room for, settled and held of each cap
+--            for, what caps on money must have room for, whether this refusal froze the
+--            run, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
 local q, call = cjson.decode(ARGV[5]), ARGV[6]
@@ -52,6 +53,8 @@ local attempt = tonumber(h.attempt or 0)
 -- Where the policy bounds repeated refusals, and the call names a run.
 local refusals, frozen_runs = KEYS[9 + #q.caps], KEYS[10 + #q.caps]
 
+local froze = false
+
 -- Counts one more refusal of the same call in the run. One too many freezes the run.
 local function count_refusal(reason)
   local same = reason .. ' ' .. q.same_call
@@ -70,6 +73,7 @@ local function count_refusal(reason)
   end
   redis.call('ZADD', frozen_runs, text(now), q.run)
   image(frozen_runs)[q.run] = text(now)
+  froze = true
   return 'froze the run: this call was refused ' .. text(times) .. ' times in it'
 end
 
@@ -86,7 +90,7 @@ local function answer(allowed, reason, rule, duplicate, replay, object, deadline
   local flat = {
     'decided', text(number), allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
     replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
-    needed and text(needed) or '',
+    needed and text(needed) or '', froze and '1' or '',
   }
   if duplicate then
     local first = cjson.decode(h.call)

@@ -269,29 +269,29 @@ class ArchiveUnavailable(NoDecision):
     retries_help = True
 
 
-class AuditBacklogFull(NoDecision):
+class ArchiveBroken(NoDecision):
+    """The archive lacks an event or has changed one, so no ledger can be made from it."""
+
+    reason = "archive_broken"
+
+
+class AuditBacklogFull(PolicyUnavailable):
     """Too many audit events wait for the archive."""
 
     reason = "audit_backlog_full"
-    retries_help = True
 
 
-class LedgerLost(NoDecision):
-    """The store has not the ledger that was counted in: an operator must rebuild it."""
+class LedgerLost(PolicyUnavailable):
+    """The store lost what was counted: nothing is allowed until an operator has rebuilt it."""
 
     reason = "ledger_lost"
+    retries_help = False
 
 
 class LedgerPresent(NoDecision):
     """The ledger is not lost, so it is not rebuilt."""
 
     reason = "ledger_present"
-
-
-class ArchiveBroken(NoDecision):
-    """The archive lacks an event or has changed one, so no ledger can be made from it."""
-
-    reason = "archive_broken"
 
 
 class NothingLost(NoDecision):
