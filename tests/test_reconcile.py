@@ -276,6 +276,19 @@ def test_each_kind_of_call_is_found_out(
     assert stack.simulator.committed == (amount if arrived else 0)
 
 
+def test_a_lost_reversal_counts_though_its_event_is_about_the_transfer(stack: Stack) -> None:
+    """The transfer is counted already; taking it for the answer would count nothing."""
+    key = own_key(stack)
+    stack.simulator.http.post("/fund", json={"amount": 100_000, "currency": "usd"})
+    form = {"amount": "2000", "currency": "usd", "destination": "acct_1"}
+    made = called(stack, key, "/transfers", **form)
+    assert made.status_code == 200, made.text
+    lost(stack, key, f"/transfers/{made.json()['id']}/reversals", amount="1500")
+    unknown(stack)
+    assert list(reconcile(stack, key).states().values()) == ["settled"]
+    assert (stack.usage(key).settled, stack.usage(key).held) == (3500, 0)
+
+
 @pytest.mark.parametrize("arrived", [True, False])
 def test_a_capture_is_found_out_from_its_object(stack: Stack, arrived: bool) -> None:
     """Nothing can undo a capture, so a charge that is not captured never was."""
