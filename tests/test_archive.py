@@ -321,7 +321,7 @@ def test_a_rewritten_archive_is_neither_gone_on_with_nor_signed(
         bench.open()
     moment += CHECKPOINT_MS
     bench.write(2)
-    with pytest.raises(TrailBroken, match="the archive was rewritten|one of the two was changed"):
+    with pytest.raises(TrailBroken, match=r"the archive was rewritten|one of the two was changed"):
         for _ in range(3):
             bench.drainer.drain()
     assert bench.archived() == [1, 2, 3, 4, 5]

@@ -101,8 +101,8 @@ class Drainer:
             here = link(here, *_body(entry))
         if here != tip.hash:
             raise TrailBroken(
-                f"events {first} to {tip.sequence} in Redis do not lead to what the archive ends with: one of "
-                "the two was changed"
+                f"events {first} to {tip.sequence} in Redis do not lead to what the archive ends with: one "
+                "of the two was changed"
             )
 
     def _append(self, tip: Tip, entries: Sequence[Entry], marked: int) -> Tip:
@@ -142,8 +142,8 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[Entry]:
         )
     if tip.sequence and waiting.marked == tip.sequence and waiting.marked_hash != tip.hash:
         raise TrailBroken(
-            f"event {tip.sequence} in the archive does not have the hash that was noted when it was archived: "
-            "the archive was rewritten or replaced"
+            f"event {tip.sequence} in the archive does not have the hash that was noted when it was "
+            "archived: the archive was rewritten or replaced"
         )
     if tip.sequence and not tip.previous_hash and not tip.after_loss:
         raise TrailBroken(f"the archive does not say what stands before event {tip.sequence}: it was changed")
