@@ -98,6 +98,8 @@ def _verify(arguments: argparse.Namespace) -> bool:
                 _print(report, own=not trusted)
     if arguments.account and not reports:
         raise SpendgateError(f"the archive has no account {arguments.account}")
+    if expected is not None and not reports:
+        raise SpendgateError("the archive has no events at all, and not the one that --expect names")
     intact = not any(report.findings for report in reports)
     if arguments.json:
         shown = [asdict(report) | {"last_hash": report.last_hash.hex()} for report in reports]
