@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -135,7 +136,14 @@ def _archive_is_safe(url: str) -> bool:
         *asked.get("host", []),
         *asked.get("hostaddr", []),
     ]
-    local = all(host.startswith("/") or transport.is_loopback(host) for host in hosts)
+    # libpq takes from a service, or from its environment, where to connect to.
+    elsewhere = parts.scheme.startswith("postgres") and (
+        "service" in asked
+        or "PGSERVICE" in os.environ
+        or "PGHOSTADDR" in os.environ
+        or (not hosts and "PGHOST" in os.environ)
+    )
+    local = not elsewhere and all(host.startswith("/") or transport.is_loopback(host) for host in hosts)
     return local or asked.get("sslmode") == ["verify-full"]
 
 

@@ -18,7 +18,7 @@ from policy_server.core.window import Window
 from spendgate import DerivationFailed, DerivedCap, derive_key
 from spendgate.derived_keys import DEPTH_MAX, LENGTH_MAX, derived_key_id, run_of
 from tests.processes import REPOSITORY
-from tests.world import CHARGES, RETENTION_MS, World, calls, usd
+from tests.world import CHARGES, HOUR, MINUTE, RETENTION_MS, World, calls, usd
 
 REFUNDS = "POST /v1/refunds"
 READ = "GET /v1/charges"
@@ -327,6 +327,53 @@ async def test_a_retry_with_the_parent_is_the_same_effect(world: World, parent: 
     again = await world.ask(parent, 5)
     assert (again.duplicate, again.authorization_id) == (True, first.authorization_id)
     assert await world.count(parent) == (0, 5)
+
+
+async def test_a_key_of_one_run_names_no_effect_of_another(world: World, parent: str) -> None:
+    """An idempotency key is shared by all runs: it would block, or read, what another run does."""
+    mine, other = derive_key(parent, run_id="run"), derive_key(parent, label="any run")
+    for effect, holder in (("to-come", None), ("done", other), ("mine", parent)):
+        if holder:
+            assert (await world.ask(holder, 5, "other", idempotency_key=effect)).allowed
+        call = SpendCall(mine, CHARGES, Amount(5, "USD"), "run", idempotency_key=effect)
+        refused = await world.server.decide(call)
+        assert (refused.reason, refused.rule) == (DenyReason.RUN_NOT_ALLOWED, "idempotency_key")
+        assert (refused.allowed, refused.object_id) == (False, "")
+        assert "leave the idempotency_key out" in refused.message
+        explained = await world.server.explainer.explain(call, "")
+        assert (explained.verdict.reason, explained.verdict.rule) == (refused.reason, refused.rule)
+    assert (await world.ask(other, 5, "other", idempotency_key="to-come")).attempt == 1
+    again = await world.ask(parent, 5, "third", idempotency_key="done")
+    assert again.duplicate
+    assert (await world.ask(mine, endpoint=READ, idempotency_key="read")).allowed
+
+
+async def test_every_link_is_on_record_so_that_a_leaked_one_can_be_revoked(world: World, parent: str) -> None:
+    """Also when its holder derives a new key for each call."""
+    leaked = derive_key(parent, run_id="run")
+    for label in "ab":
+        child = derive_key(leaked, label=label)
+        assert (await world.ask(child, 1, step=label)).allowed
+        event = (await world.events())[-1]
+        assert event.fields["derived_key_id"] == f"{derived_key_id(leaked)}/{derived_key_id(child)}"
+    await world.server.administration.revoke_derived_key(key_id_of(parent), derived_key_id(leaked))
+    fresh = await world.ask(derive_key(leaked, label="c"), 1, step="c")
+    assert fresh.reason is DenyReason.VAULT_KEY_REVOKED
+
+
+@pytest.mark.parametrize("skew_ms", [-HOUR, -1, 1, HOUR])
+async def test_the_store_s_clock_says_when_a_key_has_expired(world: World, skew_ms: int) -> None:
+    """A server whose clock is wrong neither honours a key too long nor ends it too soon."""
+    at_ms = world.now_ms + 10 * MINUTE
+    own = await world.key(usd(100), expires_at_ms=at_ms)
+    derived = derive_key(await world.key(usd(100)), expires_at=at_ms // 1000)
+    for key in (own, derived):
+        for now_ms, reason in ((at_ms - 1, None), (at_ms, DenyReason.VAULT_KEY_EXPIRED)):
+            world.now_ms = now_ms
+            server = world.second_server(skew_ms=skew_ms)
+            assert (await world.ask(key, 5, server=server, step=str(now_ms))).reason is reason
+            call = SpendCall(key, CHARGES, Amount(5, "USD"), "run", step=f"{now_ms} again")
+            assert (await server.explainer.explain(call, "")).verdict.reason is reason
 
 
 async def test_it_ends_with_its_parent_or_alone(world: World, parent: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -15,7 +16,7 @@ from policy_server.core.policy import REPEATED_REFUSALS_MAX, EffectNaming, Polic
 from policy_server.core.types import DenyReason, SpendCall, Verdict
 from policy_server.core.vault_key import parse
 from policy_server.store.ledger import REFUSALS_KEPT
-from tests.world import CHARGES, RETENTION_MS, World, key_id, usd
+from tests.world import CHARGES, HOUR, RETENTION_MS, World, key_id, usd
 
 OTHER = "POST /v1/customers"
 
@@ -168,6 +169,17 @@ async def test_an_operator_sees_and_lifts_it(world: World, key: str) -> None:
         key_id(key),
         "let the frozen run run go on",
     )
+
+
+async def test_refusals_of_a_run_that_is_not_frozen_are_soon_forgotten(world: World, key: str) -> None:
+    """Whoever names a new run in each call fills no store; a frozen run stays."""
+    await refused(world, key, 1)
+    (name,) = await world.redis.keys("*refusals*")
+    begins_in = world.now_ms - time.time_ns() // 1_000_000
+    assert await world.redis.pttl(name) <= begins_in + HOUR
+    await refused(world, key, 2)
+    assert await frozen(world, key)
+    assert await world.redis.pttl(name) > begins_in + RETENTION_MS - HOUR
 
 
 async def test_a_frozen_run_is_forgotten_after_the_retention(world: World, key: str) -> None:

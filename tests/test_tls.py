@@ -17,7 +17,9 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
 
+from policy_server.settings import PolicyServerSettings
 from spendgate import transport
 from tests import rpc
 from tests.certificates import HERE, Authority, Issued
@@ -452,6 +454,7 @@ def test_the_command_sends_no_token_in_the_clear_to_another_machine(secured: Sec
         ("ipv4:127.0.0.1:1,10.0.0.1:2", False),
         ("dns:///policy.internal:50051", False),
         ("dns://127.0.0.1/policy.internal:50051", False),
+        ("dns://192.0.2.1/localhost:50051", False),
         ("policy.internal:50051", False),
         ("localhost.evil.example:50051", False),
         ("127.0.0.1.evil.example:50051", False),
@@ -463,3 +466,32 @@ def test_the_command_sends_no_token_in_the_clear_to_another_machine(secured: Sec
 def test_what_stays_on_this_machine_is_told_from_what_does_not(target: str, local: bool) -> None:
     """What is not certain to stay counts as leaving."""
     assert transport.target_is_local(target) is local
+
+
+@pytest.mark.parametrize(
+    ("setting", "url"),
+    [
+        ("redis_url", "redis:///0?host=192.0.2.1"),
+        ("redis_url", "redis://localhost/0?host=192.0.2.1"),
+        ("archive_url", "postgresql:///db?service=remote"),
+        ("archive_url", "postgresql:///db?host=192.0.2.1"),
+        ("archive_url", "postgresql://127.0.0.1/db?hostaddr=192.0.2.1"),
+    ],
+)
+def test_a_url_that_says_where_it_leads_in_its_query_leaves_this_machine(setting: str, url: str) -> None:
+    """So it needs TLS, as any other."""
+    given = {"redis_url": SecretStr("redis://localhost")} | {setting: SecretStr(url)}
+    with pytest.raises(ValueError, match=f"{setting} leads to another machine"):
+        PolicyServerSettings.model_validate(given)
+
+
+@pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR", "PGSERVICE"])
+def test_the_environment_of_libpq_leads_the_archive_nowhere_in_the_clear(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """An address without a host would go where these say."""
+    url = "postgresql:///db"
+    PolicyServerSettings(redis_url=SecretStr("redis://localhost"), archive_url=SecretStr(url))
+    monkeypatch.setenv(name, "192.0.2.1")
+    with pytest.raises(ValueError, match="archive_url leads to another machine"):
+        PolicyServerSettings(redis_url=SecretStr("redis://localhost"), archive_url=SecretStr(url))

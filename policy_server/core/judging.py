@@ -38,6 +38,9 @@ from policy_server.core.ports import AccountRecord, Answer, CountedCap, KeyRecor
 from policy_server.core.types import CapStatus, DenyReason, SpendCall, Verdict
 from policy_server.core.window import Calendar, Window
 
+_BEFORE_EXPIRY = frozenset({DenyReason.VAULT_KEY_UNKNOWN, DenyReason.VAULT_KEY_REVOKED})
+"""Refusals that don't depend on when the key expires."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -77,6 +80,12 @@ class Case:
         return (*self.derived.caps, *self.terms.caps) if self.derived else self.terms.caps
 
     @property
+    def expires_at_ms(self) -> int | None:
+        """When the first of vault key and derived keys expires; None for never."""
+        moments = (self.policy.expires_at_ms, self.derived.expires_at_ms if self.derived else None)
+        return min((at for at in moments if at is not None), default=None)
+
+    @property
     def policy(self) -> Policy:
         """The policy of the key."""
         return self.standing.key.policy
@@ -99,10 +108,7 @@ def key_rules(case: Case) -> Iterator[Rule]:
     yield _rule(DenyReason.VAULT_KEY_UNKNOWN, broken=not _opens(case.presented, key))
     revoked = derived is not None and not set(derived.derived_key_ids).isdisjoint(key.revoked_derived)
     yield _rule(DenyReason.VAULT_KEY_REVOKED, broken=revoked or key.revoked_at_ms is not None)
-    expires_at_ms = key.policy.expires_at_ms
-    expired = expires_at_ms is not None and case.now_ms >= expires_at_ms
-    if derived and derived.expires_at_ms is not None:
-        expired |= case.now_ms >= derived.expires_at_ms
+    expired = case.expires_at_ms is not None and case.now_ms >= case.expires_at_ms
     yield _rule(DenyReason.VAULT_KEY_EXPIRED, broken=expired)
     frozen = account.freeze_reason
     yield _rule(DenyReason.ACCOUNT_FROZEN, broken=frozen is not None, detail=frozen or "")
@@ -113,8 +119,13 @@ def key_rules(case: Case) -> Iterator[Rule]:
 
 def sealed_rules(case: Case) -> Iterator[Rule]:
     """Yield what a derived key is refused for by its own caveats, whatever the policy's mode."""
-    if case.derived and not case.derived.allows(case.call.endpoint):
+    derived, call = case.derived, case.call
+    if derived and not derived.allows(call.endpoint):
         yield _rule(DenyReason.ENDPOINT_NOT_ALLOWED, broken=True)
+    # An idempotency key names one effect in all runs, so with it a key of one run would act on others.
+    names_any_run = derived and derived.run_ids and call.idempotency_key and not is_read(call.endpoint)
+    if names_any_run:
+        yield _rule(DenyReason.RUN_NOT_ALLOWED, "idempotency_key", broken=True)
 
 
 def request_rules(case: Case) -> Iterator[Rule]:
@@ -185,7 +196,8 @@ def pose(case: Case, calendar: Calendar) -> Question:
         restored_object_id=call.refunded_object_id if policy.refunds is RefundRule.RESTORE else "",
         shadow=shadow,
         shadow_refusal=shadow_refusal,
-        derived_key_id=case.derived.derived_key_id if case.derived and _is_known(refusal) else "",
+        derived_key_id="/".join(case.derived.derived_key_ids) if case.derived and _is_known(refusal) else "",
+        expires_at_ms=None if refusal and refusal.reason in _BEFORE_EXPIRY else case.expires_at_ms,
         loop=loop,
     )
 

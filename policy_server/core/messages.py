@@ -17,6 +17,11 @@ _NAMED_MAX = 12
 
 _IN_VAIN = "so repeating the call can't help"
 
+_KEY_OF_ANY_RUN = (
+    "This key was derived for one run, and an idempotency_key names the same effect in every run, "
+    f"{_IN_VAIN}; leave the idempotency_key out, and tell calls apart by steps (header Spendgate-Step, or step)."
+)
+
 _SENTENCES = {
     DenyReason.VAULT_KEY_UNKNOWN: "This vault key is not known, {in_vain}; ask the operator for another.",
     DenyReason.VAULT_KEY_REVOKED: "This vault key was revoked and allows nothing any more, {in_vain}.",
@@ -54,6 +59,8 @@ def refusal(question: Question, verdict: Verdict) -> str:
             return _currency_not_allowed(question)
         case DenyReason.AMOUNT_UNKNOWN:
             return _amount_unknown(question)
+        case DenyReason.RUN_NOT_ALLOWED if verdict.rule == "idempotency_key":
+            return _KEY_OF_ANY_RUN
     return _SENTENCES[verdict.reason].format(
         in_vain=_IN_VAIN,
         detail=question.refusal.detail if question.refusal else "",

@@ -109,7 +109,9 @@ class Question:
     shadow: bool
     shadow_refusal: Refusal | None
     derived_key_id: str = ""
-    """The derived key that makes the call, if it is one."""
+    """Ids of the derived key that makes the call, if it is one: the first link's first, joined by ``/``."""
+    expires_at_ms: int | None = None
+    """When the key expires, on which the store's clock must agree. None when that does not matter."""
     loop: Loop | None = None
     """How repeated refusals are counted; None where they are not."""
 
@@ -121,7 +123,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class OutOfSpan:
-    """By the store's clock a span is over, or not begun."""
+    """By the store's clock a span is over, or not begun, or a key has expired, or has not."""
 
     now_ms: int
 

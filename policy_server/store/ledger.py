@@ -212,6 +212,9 @@ class RedisLedger:
             asked["exposure_prefix"] = names.exposure(question.vault_key_id, "")
         if question.unpriced_in is not None:
             asked["unpriced_in"] = question.unpriced_in
+        if question.expires_at_ms is not None:
+            asked["expires_at_ms"] = question.expires_at_ms
+            asked["expired"] = refusal is not None and refusal.reason is DenyReason.VAULT_KEY_EXPIRED
         if refusal:
             asked["reason"], asked["rule"] = refusal.reason, refusal.rule
         if question.shadow_refusal:

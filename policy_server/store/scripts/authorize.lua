@@ -23,6 +23,9 @@ end
 if tonumber(redis.call('HGET', account_record, 'version') or 0) ~= q.account_version then
   return {'stale', text(number)}
 end
+if q.expires_at_ms and (now >= q.expires_at_ms) ~= q.expired then
+  return {'out_of_span', text(number), text(now)}
+end
 for _, cap in ipairs(q.caps) do
   if now < cap.start_ms or (cap.end_ms > 0 and now >= cap.end_ms) then
     return {'out_of_span', text(number), text(now)}
@@ -54,6 +57,8 @@ local attempt = tonumber(h.attempt or 0)
 local refusals, frozen_runs = KEYS[9 + #q.caps], KEYS[10 + #q.caps]
 
 local froze = false
+-- How long after its last refusal a run that is not frozen has its refusals counted.
+local REFUSALS_KEPT_MS = 3600 * 1000
 
 -- Counts one more refusal of the same call in the run. One too many freezes the run.
 local function count_refusal(reason)
@@ -62,10 +67,14 @@ local function count_refusal(reason)
     same = 'others'
   end
   local times = increase(refusals, same, '1')
-  keep_until(refusals, now + q.retention_ms)
   if times < q.repeated_refusals_max then
+    -- Most runs are never frozen, and anybody with a key can begin new ones.
+    if not redis.call('HGET', refusals, 'frozen_for') then
+      keep_until(refusals, now + math.min(q.retention_ms, REFUSALS_KEPT_MS))
+    end
     return ''
   end
+  keep_until(refusals, now + q.retention_ms)
   set(refusals, 'frozen_for', reason, 'frozen_at_endpoint', q.endpoint)
   for _, run in ipairs(redis.call('ZRANGEBYSCORE', frozen_runs, '-inf', text(now - q.retention_ms))) do
     redis.call('ZREM', frozen_runs, run)

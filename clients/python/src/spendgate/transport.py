@@ -9,7 +9,7 @@ import ssl
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import grpc
 
@@ -43,6 +43,9 @@ def target_is_local(target: str) -> bool:
     scheme, colon, rest = target.partition(":")
     if colon and scheme in {"unix", "unix-abstract"}:
         return True
+    # dns://server/name asks that server, which may be anywhere and say anything.
+    if scheme == "dns" and rest.startswith("//") and not rest.startswith("///"):
+        return False
     addresses = rest.rpartition("/")[2] if scheme in {"ipv4", "ipv6", "dns"} else target
     return all(is_loopback(address.rpartition(":")[0]) for address in addresses.split(","))
 
@@ -50,7 +53,9 @@ def target_is_local(target: str) -> bool:
 def url_is_local(url: str) -> bool:
     """Tell whether a URL leads to this machine, or to a socket file on it."""
     parts = urlsplit(url)
-    return parts.scheme == "unix" or is_loopback(parts.hostname or "localhost")
+    # redis-py lets a host in the query replace the one before it.
+    hosts = [parts.hostname or "localhost", *parse_qs(parts.query, keep_blank_values=True).get("host", [])]
+    return parts.scheme == "unix" or all(is_loopback(host) for host in hosts)
 
 
 def check_certificate_settings(
