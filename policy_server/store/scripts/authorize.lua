@@ -56,9 +56,9 @@ local attempt = tonumber(h.attempt or 0)
 -- Where the policy bounds repeated refusals, and the call names a run.
 local refusals, frozen_runs = KEYS[9 + #q.caps], KEYS[10 + #q.caps]
 
-local froze = false
 -- How long after its last refusal a run that is not frozen has its refusals counted.
 local REFUSALS_KEPT_MS = 3600 * 1000
+local froze = false
 
 -- Counts one more refusal of the same call in the run. One too many freezes the run.
 local function count_refusal(reason)
