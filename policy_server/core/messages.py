@@ -19,7 +19,7 @@ _IN_VAIN = "so repeating the call can't help"
 
 _KEY_OF_ANY_RUN = (
     "This key was derived for one run, and an idempotency_key names the same effect in every run, "
-    f"{_IN_VAIN}; leave the idempotency_key out, and tell calls apart by steps (header Spendgate-Step, or step)."
+    f"{_IN_VAIN}; leave the idempotency_key out, and tell calls apart by steps (header Spendgate-Step)."
 )
 
 _SENTENCES = {
