@@ -28,7 +28,7 @@ run: $(READY) ## Start everything here: Redis, policy server, sidecar, and witho
 
 .PHONY: test
 test: $(READY) $(PROTOS_READY) ## Run the tests.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: check
 check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.

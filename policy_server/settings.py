@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spendgate import transport
@@ -21,6 +21,12 @@ class PolicyServerSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="SPENDGATE_", frozen=True, extra="forbid", cli_hide_none_type=True
     )
+
+    _paths_are_given = field_validator(
+        *("redis_ca", "redis_cert", "redis_key", "data_dir"),
+        *("policy_socket", "policy_cert", "policy_key", "policy_client_ca"),
+        mode="before",
+    )(transport.refuse_empty_path)
 
     redis_url: SecretStr
     """Redis that counts, as redis://, rediss://, unix:// or redis+cluster://. Required."""

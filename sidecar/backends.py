@@ -15,11 +15,16 @@ from sidecar.paced import PacedReads
 from sidecar.policy_link import PolicyLink
 from sidecar.reconciler import Reconciler
 from sidecar.settings import SidecarSettings
+from sidecar.stripe.endpoints import ENDPOINTS as STRIPE_ENDPOINTS
 from sidecar.stripe.vendor import Stripe
+from sidecar.twilio.endpoints import ENDPOINTS as TWILIO_ENDPOINTS
 from sidecar.twilio.vendor import Twilio
 from sidecar.upstream import Upstream
 from sidecar.vendor import Vendor
 from spendgate.transport import TransportUnsafe
+
+ENDPOINT_NAMES = (*(one.name for one in STRIPE_ENDPOINTS), *(one.name for one in TWILIO_ENDPOINTS))
+"""Every endpoint that some vendor has in its table, as policies name it."""
 
 log = logging.getLogger(__name__)
 

@@ -60,6 +60,9 @@ class ReconcileOptions(
     dry_run: CliImplicitFlag[bool] = False
     """Close no hold, only say what would be."""
 
+    wait: CliImplicitFlag[bool] = False
+    """Look again after SPENDGATE_RECONCILE_QUIET_S, and release what never arrived; else sidecars do."""
+
     print_json: CliImplicitFlag[bool] = False
     """Print one JSON document; --json for short."""
 
@@ -81,7 +84,8 @@ async def _reconcile(settings: ReconcileOptions) -> Report:
     for backend in found:
         await backend.upstream.open()
     try:
-        report.looked = await reconciler(settings, policy, found, dry_run=settings.dry_run).look()
+        unknown = reconciler(settings, policy, found, dry_run=settings.dry_run)
+        report.looked = await (unknown.look_until_quiet() if settings.wait else unknown.look())
         settlements = await trail.settlements(since_ms)
         for backend in found:
             await Comparison(backend.vendor, backend.reads, trail, report).run(settlements)

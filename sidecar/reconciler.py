@@ -42,6 +42,20 @@ _VENDOR_PAUSE_MAX_S = 900.0
 _EVIDENCE_MAX = 255
 
 
+_Name = tuple[str, int, int]
+"""A hold's authorization, attempt and last sending: a repeat that is allowed makes it another."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """One moment by two clocks."""
+
+    store_ms: int
+    """Milliseconds since 1970 by the store's clock, which somebody may set."""
+    here_s: float
+    """By the clock of the event loop, which nobody sets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Looked:
     """One unresolved hold, and what looking for it has come to."""
@@ -67,14 +81,16 @@ class Reconciler:
         """``vendors`` come with a way to read and the name of the credentials for it.
 
         ``quiet_s`` is how long after a call's last possible sending the vendor
-        has surely done it, or never will.
+        has surely done it, or never will: by the store's clock, and also by a
+        clock that nobody sets, since the hold was first seen here.
         """
         self._policy = policy
         self._vendors = vendors
-        self._quiet_ms = int(quiet_s * 1000)
+        self._quiet_s = quiet_s
         self._dry_run = dry_run
-        self._look_again_at: dict[tuple[str, int, int], float] = {}
-        """When a hold is worth another look, by authorization, attempt and last sending."""
+        self._seen_since: dict[_Name, float] = {}
+        self._look_again_at: dict[_Name, float] = {}
+        """When a hold is worth another look."""
 
     async def run(self, every_s: float) -> None:
         """Look again and again until cancelled; the pauses are of uneven length, so that sidecars spread."""
@@ -100,33 +116,54 @@ class Reconciler:
         Raises `CannotLook` and `grpc.aio.AioRpcError`; what was closed before stays closed.
         """
         looked: list[Looked] = []
-        listed: set[tuple[str, int, int]] = set()
+        listed: set[_Name] = set()
         async for page in self._unresolved(account):
             names = [_name(hold) for hold in page.holds]
             listed.update(names)
-            now = asyncio.get_running_loop().time()
+            now = _Moment(page.read_time.ToMilliseconds(), asyncio.get_running_loop().time())
+            for name in names:
+                self._seen_since.setdefault(name, now.here_s)
             due = [
                 hold
                 for hold, name in zip(page.holds, names, strict=True)
-                if not every_s or self._look_again_at.get(name, 0) <= now
+                if not every_s or self._look_again_at.get(name, 0) <= now.here_s
             ]
-            found = await self._look_for(due, page.read_time.ToMilliseconds())
+            found = await self._look_for(due, now)
             for one in found:
                 if one.state == "unknown":
-                    self._look_again_at[_name(one.hold)] = now + self._pause_s(one.hold, page, every_s)
+                    pause_s = self._pause_s(one.hold, now, every_s)
+                    self._look_again_at[_name(one.hold)] = now.here_s + pause_s
             looked += found
+        self._seen_since = {name: at for name, at in self._seen_since.items() if name in listed}
         self._look_again_at = {name: at for name, at in self._look_again_at.items() if name in listed}
         return looked
 
-    def _pause_s(
-        self, hold: pb.UnresolvedHold, page: pb.ListUnresolvedHoldsResponse, every_s: float
-    ) -> float:
-        now_ms = page.read_time.ToMilliseconds()
-        age_s = (now_ms - hold.hold_time.ToMilliseconds()) / 1000
+    async def look_until_quiet(self) -> list[Looked]:
+        """Look, and if something stays unknown, once more when absence may count; else as `look`.
+
+        Takes the quiet time then.
+        """
+        first = await self.look()
+        if all(one.state != "unknown" for one in first):
+            return first
+        await asyncio.sleep(self._quiet_s)
+        again = await self.look()
+        listed = {_name(one.hold) for one in again}
+        closed = [one for one in first if one.state != "unknown" and _name(one.hold) not in listed]
+        return closed + again
+
+    def _pause_s(self, hold: pb.UnresolvedHold, now: _Moment, every_s: float) -> float:
+        age_s = (now.store_ms - hold.hold_time.ToMilliseconds()) / 1000
         pause_s = min(max(every_s, age_s * _LOOK_AGAIN_AFTER_SHARE), _LOOK_AGAIN_MAX_S)
-        quiet_in_s = (hold.last_send_time.ToMilliseconds() + self._quiet_ms - now_ms) / 1000
+        quiet_in_s = self._quiet_in_s(hold, now)
         # Not later than when absence begins to count.
         return min(pause_s, quiet_in_s) if quiet_in_s > 0 else pause_s
+
+    def _quiet_in_s(self, hold: pb.UnresolvedHold, now: _Moment) -> float:
+        """Return in how many seconds absence counts; it does when that is not more than 0."""
+        sent_for_s = (now.store_ms - hold.last_send_time.ToMilliseconds()) / 1000
+        seen_for_s = now.here_s - self._seen_since[_name(hold)]
+        return self._quiet_s - min(sent_for_s, seen_for_s)
 
     async def _unresolved(self, account: str) -> AsyncIterator[pb.ListUnresolvedHoldsResponse]:
         token = ""
@@ -138,20 +175,19 @@ class Reconciler:
             if not token:
                 return
 
-    async def _look_for(self, holds: Sequence[pb.UnresolvedHold], now_ms: int) -> list[Looked]:
+    async def _look_for(self, holds: Sequence[pb.UnresolvedHold], now: _Moment) -> list[Looked]:
         looked: list[Looked] = []
         left = list(holds)
         for vendor, reads, sender in self._vendors:
             own = [hold for hold in left if vendor.made(hold.endpoint)]
             left = [hold for hold in left if not vendor.made(hold.endpoint)]
             if own:
-                calls = [self._open_call(hold, sender, now_ms) for hold in own]
-                findings = await vendor.investigate(calls, reads.look, now_ms=now_ms)
+                calls = [self._open_call(hold, sender, now) for hold in own]
+                findings = await vendor.investigate(calls, reads.look, now_ms=now.store_ms)
                 looked += await self._close([(hold, findings[hold.authorization_id]) for hold in own])
         return looked + [Looked(hold, NotFound("its vendor is not set up here")) for hold in left]
 
-    def _open_call(self, hold: pb.UnresolvedHold, sender: str, now_ms: int) -> OpenCall:
-        sent_until_ms = hold.last_send_time.ToMilliseconds()
+    def _open_call(self, hold: pb.UnresolvedHold, sender: str, now: _Moment) -> OpenCall:
         money = hold.amount
         return OpenCall(
             reference=hold.authorization_id,
@@ -161,8 +197,8 @@ class Reconciler:
             vendor_account=hold.vendor_account,
             money=Money(money.minor_units, money.currency_code) if hold.HasField("amount") else None,
             sent_from_ms=hold.hold_time.ToMilliseconds(),
-            sent_until_ms=sent_until_ms,
-            absence_counts=hold.sender == sender and now_ms >= sent_until_ms + self._quiet_ms,
+            sent_until_ms=hold.last_send_time.ToMilliseconds(),
+            absence_counts=hold.sender == sender and self._quiet_in_s(hold, now) <= 0,
         )
 
     async def _close(self, findings: Sequence[tuple[pb.UnresolvedHold, Finding]]) -> list[Looked]:
@@ -219,5 +255,5 @@ def settlement_of(hold: pb.UnresolvedHold, found: Found) -> pb.SettleRequest:
     return settlement
 
 
-def _name(hold: pb.UnresolvedHold) -> tuple[str, int, int]:
+def _name(hold: pb.UnresolvedHold) -> _Name:
     return hold.authorization_id, hold.attempt, hold.last_send_time.ToMilliseconds()

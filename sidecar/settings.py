@@ -21,6 +21,12 @@ class SidecarSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SPENDGATE_", frozen=True, extra="forbid")
 
+    _paths_are_given = field_validator(
+        *("policy_ca", "client_cert", "client_key", "data_dir"),
+        *("sidecar_cert", "sidecar_key", "sidecar_client_ca"),
+        mode="before",
+    )(transport.refuse_empty_path)
+
     stripe_secret_key: Annotated[
         SecretStr | None, Field(validation_alias=AliasChoices("STRIPE_SECRET_KEY", "stripe_secret_key"))
     ] = None

@@ -91,10 +91,8 @@ def rate_limited(retry_after_seconds: float) -> StripeError:
 def unknown_url(method: str, path: str) -> StripeError:
     return StripeError(
         404,
-        f"Unrecognized request URL ({method}: {path}). If you are trying to list objects, remove the "
-        "trailing slash. If you are trying to retrieve an object, make sure you passed a valid (non-empty) "
-        "identifier in your code. Please see https://stripe.com/docs or we can help at "
-        "https://support.stripe.com/.",
+        f"Unrecognized request URL ({method}: {path}). The Stripe simulator does not have this endpoint; "
+        "Stripe itself may.",
     )
 
 

@@ -89,10 +89,8 @@ class TestTalks(EnforcementSuite):
         logging.getLogger("agent").debug("with rk_live_51OfTheLog")
         print("and sk_test_51OfTheOutput")
         if not charge(seat).is_success:
-            raise RuntimeError(f"no luck with a key of {len(key)} characters")
-        return [
-            {"role": "tool", "content": f"billed {seat.customer} with {seat.vault_key.get_secret_value()}"}
-        ]
+            raise RuntimeError(f"no luck with {key}")
+        return [{"role": "tool", "content": f"{seat.vault_key.get_secret_value()} billed {seat.customer}"}]
 
 
 class TestMayRefund(EnforcementSuite):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,11 +21,12 @@ from sqlalchemy import text
 from policy_server.archive import columns
 from policy_server.archive.chain import body_of, fields_of, genesis, link
 from policy_server.archive.database import ArchiveGone, ArchiveUrlInvalid, Database
-from policy_server.archive.drain import CHECKPOINT_MS, TrailBroken
-from policy_server.archive.schema import metadata
+from policy_server.archive.drain import BATCH, CHECKPOINT_MS, TrailBroken
+from policy_server.archive.schema import metadata, sequence_of
 from policy_server.archive.signing import SigningKey, SigningKeyUnsafe
 from policy_server.archive.writer import HeadMoved
 from policy_server.core.errors import ArchiveUnavailable
+from policy_server.core.ports import ArchiveHead
 from policy_server.core.types import AuditFilter
 from policy_server.settings import PolicyServerSettings
 from policy_server.store.keys import AccountKeys
@@ -279,6 +281,98 @@ def test_an_accepted_loss_stays_visible_and_the_chain_holds_across_it(on_file: B
     bench.write(1)
     assert bench.drainer.drain() == 1
     assert bench.verify().findings == []
+
+
+REHASH = """
+    UPDATE event SET body = replace(body, 'allow', 'ALLOW') WHERE id = (SELECT min(id) + 1 FROM event)
+"""
+
+
+def _rewrite(bench: Bench) -> None:
+    """Change event 2, make the chain and its end anew, and remove the checkpoints, while all goes on."""
+    with contextlib.closing(sqlite3.connect(bench.folder / "audit.sqlite")) as file, file:
+        file.execute(REHASH)
+        before = here = genesis("default")
+        for number, body in file.execute("SELECT id, body FROM event ORDER BY id").fetchall():
+            before, here = here, link(here, sequence_of(number), body.encode())
+            file.execute("UPDATE event SET hash = ? WHERE id = ?", (here, number))
+        file.execute("UPDATE account SET hash = ?, previous_hash = ?", (here, before))
+        file.execute("DELETE FROM checkpoint")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("marked", [0, 3, 5])
+def test_a_rewritten_archive_is_neither_gone_on_with_nor_signed(
+    on_file: Bench, marked: int, restarted: bool
+) -> None:
+    """Redis has the hash that the chain had come to, or the events that lead to it."""
+    bench = on_file
+    moment = 1_000_000
+    bench.clock = lambda: moment
+    bench.write(5)
+    bench.drainer.drain()
+    if marked < 5:  # a drainer died before it noted the last ones
+        bench.redis.delete(AccountKeys("default").archived)
+    if marked == 3:
+        third = bench.reader.read("default", 2, 1)[0]
+        bench.backlog.mark("default", ArchiveHead(3, third.hash, ""))
+    _rewrite(bench)
+    if restarted:
+        bench.open()
+    moment += CHECKPOINT_MS
+    bench.write(2)
+    with pytest.raises(TrailBroken, match=r"the archive was rewritten|one of the two was changed"):
+        for _ in range(3):
+            bench.drainer.drain()
+    assert bench.archived() == [1, 2, 3, 4, 5]
+    assert bench.verify().checkpoints == 0
+
+
+def test_an_archive_set_back_is_not_signed_before_it_is_at_the_mark_again(on_file: Bench) -> None:
+    """Set back behind the batch that leads to the mark, a forged beginning could be signed in between."""
+    bench = on_file
+    moment = 1_000_000
+    bench.clock, bench.kept = lambda: moment, 10_000
+    bench.open()
+    bench.write(BATCH + 5)
+    while bench.drainer.drain():
+        pass
+    with contextlib.closing(sqlite3.connect(bench.folder / "audit.sqlite")) as file, file:
+        file.execute("DELETE FROM event WHERE id > (SELECT min(id) + 2 FROM event)")
+        file.execute("UPDATE account SET sequence = 3")
+    _rewrite(bench)
+    bench.open()
+    bench.drainer._signed_at_ms["default"] = 0
+    with pytest.raises(TrailBroken, match="are not those that had been archived"):
+        for _ in range(3):
+            bench.drainer.drain()
+    assert bench.verify().checkpoints == 0
+
+
+def test_an_end_without_what_stands_before_it_is_an_error_unless_that_is_lost(on_file: Bench) -> None:
+    """Without it nobody sees whether Redis has another event there."""
+    bench = on_file
+    bench.write(5)
+    bench.drainer.drain()
+    with contextlib.closing(sqlite3.connect(bench.folder / "audit.sqlite")) as file, file:
+        file.execute("UPDATE account SET previous_hash = zeroblob(0)")
+    bench.open()
+    bench.write(1)
+    with pytest.raises(TrailBroken, match="does not say what stands before event 5"):
+        bench.drainer.drain()
+
+
+def test_a_checkpoint_on_demand_is_of_what_was_archived(on_file: Bench) -> None:
+    """And of nothing that somebody has written to the archive."""
+    bench = on_file
+    bench.write(5)
+    bench.drainer.drain()
+    head = bench.reader.heads()["default"]
+    assert bench.writer.sign("default", 5, head.hash, 1).hash == head.hash
+    _rewrite(bench)
+    with pytest.raises(HeadMoved):
+        bench.writer.sign("default", 5, head.hash, 1)
+    assert bench.verify().checkpoints == 0
 
 
 def test_checkpoints_are_signed_after_a_time_with_new_events_and_not_without(bench: Bench) -> None:

@@ -306,6 +306,8 @@ def test_the_command_verifies_files_offline_and_exits_by_what_it_found(bench: Be
         (str(public),),
         (archive, "--expect", "nonsense"),
         (archive, "--account", "x"),
+        (str(export), "--account", "x"),
+        ("--data-dir", str(tmp_path / "nowhere")),
     ):
         done = verify_command(*arguments)
         assert (done.returncode, done.stdout) == (2, ""), done

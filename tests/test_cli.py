@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import http.server
 import io
 import json
 import os
+import pty
 import random
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import termios
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -369,7 +372,7 @@ def test_an_export_is_written_once_and_can_be_verified_against_a_checkpoint(
         *("audit", "verify", "trail.jsonl", "--public-key", "key.pem", "--expect", signed[0])
     )
     assert "4 events are complete and unchanged" in verified.out
-    assert "1 checkpoints" in verified.out
+    assert "1 checkpoint" in verified.out
     assert spendgate("audit", "verify", "--account", "default").code == 0
     rows = list(csv.DictReader(spendgate("audit", "export", "--format", "csv").out.splitlines()))
     assert [row["sequence"] for row in rows] == ["1", "2", "3", "4"]
@@ -490,6 +493,24 @@ def test_a_missing_or_wrong_token_is_named_with_what_to_do(spendgate: Operator, 
     assert wrong.code == 1
     assert "does not accept the admin token of SPENDGATE_ADMIN_TOKEN" in wrong.error
     assert "sgt_x" not in wrong.error
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("keys", "list"), "POLICY_CA"),
+        (("doctor",), "SIDECAR_CA"),
+        (("up",), "SIDECAR_CERT"),
+        (("sidecar",), "SIDECAR_CLIENT_CA"),
+        (("policy-server",), "POLICY_CLIENT_CA"),
+        (("policy-server",), "DATA_DIR"),
+    ],
+)
+def test_an_empty_path_is_refused(nowhere: Operator, command: tuple[str, ...], name: str) -> None:
+    """It is not the working directory, and no certificate that somebody wanted asked for is left out."""
+    answer = nowhere(*command, **{f"SPENDGATE_{name}": ""})
+    assert answer.code != 0
+    assert f"{name.lower()}: Value error, is empty; leave it unset, or name a file" in answer.error
 
 
 def test_the_command_alone_shows_its_help(nowhere: Operator) -> None:
@@ -723,6 +744,52 @@ def test_up_ends_when_a_part_ends(up: Operator) -> None:
         assert "spendgate: Redis ended with signal SIGKILL" in (up.folder / "up.log").read_text()
 
 
+def test_up_names_every_port_that_is_taken(up: Operator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        taken = [str(listener.getsockname()[1]) for listener in (first, second)]
+        answer = up("up", "--policy-port", taken[0], "--sidecar-root-port", taken[1])
+        assert answer.code == 1
+        assert all(port in answer.error for port in taken)
+        assert "(--sidecar-root-port). Stop" in answer.error
+        served = up("mcp", "--port", taken[0])
+    assert (served.code, served.out) == (1, "")
+    assert f"127.0.0.1:{taken[0]} can't be listened on" in served.error
+
+
+@pytest.mark.parametrize("columns", [80, 300])
+def test_a_table_never_breaks_a_cell(spendgate: Operator, busy_key: str, columns: int) -> None:
+    """In a terminal that is too narrow every row is a record, so that ids can be copied."""
+    shown = in_terminal(spendgate, columns, "audit", "list", "--key", busy_key)
+    ids = {event["vaultKeyId"] for event in spendgate("audit", "list", "--json").json["auditEvents"]}
+    assert ids
+    assert all(key_id in shown for key_id in ids)
+    assert ("┃" in shown) == (columns == 300)
+    assert "No event matches." in spendgate("audit", "list", "--run", "nobody").out
+    assert "No run is frozen." in spendgate("runs", "frozen").out
+
+
+def in_terminal(operator: Operator, columns: int, *arguments: str) -> str:
+    """Run the command in a terminal of so many columns; return what it shows."""
+    here, there = pty.openpty()
+    termios.tcsetwinsize(there, (50, columns))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=operator.folder,
+        env=operator.environment,
+        stdin=there,
+        stdout=there,
+        stderr=there,
+    )
+    os.close(there)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+        while part := os.read(here, 65536):
+            shown += part
+    os.close(here)
+    assert process.wait() == 0
+    return shown.decode()
+
+
 def test_up_tells_which_ports_the_system_chose(up: Operator) -> None:
     zero = [f"--{name}-port=0" for name in ("policy", "sidecar", "sidecar-root")]
     with running(up, *zero) as (_, summary):
@@ -790,6 +857,22 @@ def test_a_frozen_run_is_shown_and_lifted(spendgate: Operator, policy_server: Pr
     )
 
 
+def test_an_entry_that_matches_no_endpoint_is_warned_of(spendgate: Operator) -> None:
+    """It is a slip most often; a pattern, and an endpoint of another vendor, are none."""
+    slips = ("POST /v1/charge", "POST /v1/charges/ch_1/capture", "POST /v1/sth")
+    entries = (*slips, "* /v1/refunds", "GET /v1/*", "* /twilio/*")
+    options = [part for entry in entries for part in ("--allow", entry)]
+    made = spendgate("keys", "create", "slips", *options)
+    assert made.code == 0
+    asks = ("; did you mean 'POST /v1/charges'?", "; did you mean 'POST /v1/charges/{charge}/capture'?", "")
+    assert made.error.splitlines() == [
+        f"Warning: no endpoint that Spendgate knows matches {slip!r}{ask}"
+        for slip, ask in zip(slips, asks, strict=True)
+    ]
+    right = spendgate("keys", "update", "slips", "--allow", "POST /v1/payment_intents/*/confirm")
+    assert (right.code, right.error) == (0, "")
+
+
 def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
     """Nothing is counted by asking."""
     spendgate("keys", "create", "asked", *SHOP)
@@ -802,8 +885,9 @@ def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
     broken = [rule["rule"] for rule in refused["rules"] if rule["verdict"] == "RULE_VERDICT_BROKEN"]
     assert broken == [refused["answer"]["rule"]]
     assert spendgate(*call, "--amount", "usd 1000000.00").out.startswith("It would be refused: 100000000 (in")
-    for wrong in (("--amount", "19 usd"), ("--parameter", "customer")):
+    for wrong in (("--amount", "19 usd"), ("--parameter", "customer"), ()):
         assert spendgate(*call[:3], *wrong).code == 2
+    assert "--amount" in spendgate(*call).out.splitlines()[1]
     usage = spendgate("usage", "asked", "--json").json["caps"]
     assert {cap["settled"] for cap in usage} | {cap["held"] for cap in usage} == {"0"}
 
@@ -826,6 +910,14 @@ def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: 
     assert authorize(policy_server, derived, "run-2", 1) == "deny"
     assert authorize(policy_server, derived, "run-1", 2_001) == "deny"
     assert authorize(policy_server, derived, "run-1", 2_000) == "allow"
+    by_key = spendgate("audit", "list", "--key", derived, "--json").json["auditEvents"]
+    by_id = spendgate("audit", "list", "--derived", derived_key_id(derived), "--json").json["auditEvents"]
+    assert [event["amount"]["minorUnits"] for event in by_key] == ["2000", "2001", "1"]
+    assert by_id == by_key
+    told = spendgate("explain", derived, "POST /v1/charges", "--amount", "usd 0.01", "--step", "two").out
+    assert told.startswith("It would be refused: 1 (in the smallest unit of USD) would exceed the cap")
+    assert "'spendgate explain' tells" in spendgate("usage", derived).error
+    assert spendgate("keys", "update", derived, "--allow", "GET /v1/*").code == 2
     ended = spendgate("keys", "revoke", derived)
     assert ended.code == 0
     assert derived_key_id(derived) in ended.out

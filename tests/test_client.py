@@ -194,6 +194,18 @@ def test_a_duplicate_never_enters_the_block(stack: Stack, gate: SpendGate) -> No
     assert (stack.usage(key).held, stack.usage(key).settled) == (0, 1900)
 
 
+def test_a_duplicate_that_is_turned_away_gives_nothing_back(stack: Stack, gate: SpendGate) -> None:
+    """The first try may have paid: only its own answer, given again, says that it did not."""
+    key = stack.key()
+    with gate.attempt(key.text, CHARGE, usd(1900), "run-1") as first:
+        pass
+    for replayed, held in ((False, 1900), (True, 0)):
+        with gate.attempt(key.text, CHARGE, usd(1900), "run-1", vendor_replays=True) as again:
+            assert again.upstream_idempotency_key == first.upstream_idempotency_key
+            again.failed(replayed=replayed, http_status=429)
+        assert (stack.usage(key).held, stack.usage(key).settled) == (held, 0)
+
+
 def test_validation_holds_nothing(stack: Stack, gate: SpendGate) -> None:
     """A question is no spend."""
     key = stack.key()

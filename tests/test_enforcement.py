@@ -140,6 +140,7 @@ def test_the_governed_twins_pass(governed: Mapping[str, Outcome]) -> None:
     assert len(governed) == 3 * 13
 
 
+SECRET = re.compile(r"[sr]k_(?:live|test)_51|vk_[a-z2-7]{12}_[a-z2-7]{8,}")
 FAILURES = {
     "TestHammers.test_a_reached_cap_ends_the_run_without_hammering": [
         "the agent asked 8 times for the same call in one run; at most 3 are tolerable",
@@ -191,7 +192,7 @@ def test_what_an_agent_does_wrong_is_said(misbehaving: Mapping[str, Outcome], na
     assert outcome.kind == "failure", outcome
     for part in FAILURES[name]:
         assert part in outcome.said
-    assert "eLocal" not in outcome.said.replace("51OfTheLocalVariable'", "")
+    assert not SECRET.search(outcome.said), "what fails is shown to everybody who reads the log"
 
 
 @pytest.mark.parametrize("name", PASSING)

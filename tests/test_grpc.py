@@ -153,7 +153,7 @@ def test_every_error_has_its_code_its_reason_and_its_metadata(admin: Caller, sid
             {"account": "default"},
         ),
         "NOTHING_LOST": (
-            lambda: admin(admin.audit.AcceptAuditLoss, audit.AcceptAuditLossRequest()),
+            lambda: admin(admin.audit.AcceptAuditLoss, audit.AcceptAuditLossRequest(reason="a test")),
             code.FAILED_PRECONDITION,
             {"account": "default"},
         ),

@@ -131,6 +131,7 @@ def test_the_client_alone_needs_no_extra() -> None:
         reached |= new
         new = {name for module in new for name in imports(module) if name in MODULES} - reached
     assert not reached & FRAMEWORKS.keys()
+    assert not [module for module in reached if within(module, "spendgate.testing")]
     for module in reached:
         outside = {name.partition(".")[0] for name in imports(module)} - sys.stdlib_module_names
         # Deriving a key imports cryptography when it is called, and says which extra brings it.

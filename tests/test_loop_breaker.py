@@ -61,6 +61,18 @@ async def test_repeated_refusals_flip_a_decision(world: World) -> None:
     ]
 
 
+async def test_the_refusal_that_freezes_says_so(world: World) -> None:
+    """It keeps its reason, and no longer tells that a repeat can help."""
+    key = await world.key(usd(100), allow=(CHARGES,), repeated_refusals_max=3)
+    assert (await world.ask(key, 90, "before")).allowed
+    *before, last = [await world.ask(key, 20, "run") for _ in range(3)]
+    assert [told.reason for told in (*before, last)] == [DenyReason.CAP_EXCEEDED] * 3
+    assert all(told.retry_at_ms and "frozen" not in told.message for told in before)
+    assert last.retry_at_ms is None
+    after = await world.ask(key, 20, "run")
+    assert (after.reason, after.message) == (DenyReason.RUN_FROZEN, last.message)
+
+
 async def test_ten_is_the_limit_unless_the_policy_says_another(world: World) -> None:
     """Also for policies that were stored before the field was there."""
     key = await world.key(usd(100), allow=(CHARGES, "GET /v1/*"))

@@ -215,7 +215,9 @@ def test_what_never_arrived_is_released_once_it_is_sure_that_it_never_will(stack
     assert early.status == 3
     assert "too early" in early.report["unknown_outcomes"][0]["why"]
     quiet(stack)
-    answer = reconcile(stack, key)
+    unseen = reconcile(stack, key)
+    assert (unseen.status, list(unseen.states().values())) == (3, ["unknown"])
+    answer = reconcile(stack, key, "--wait")
     assert answer.status == 0, answer
     (found,) = answer.report["unknown_outcomes"]
     assert found["state"] == "released"
@@ -269,9 +271,22 @@ def test_each_kind_of_call_is_found_out(
     (lost if arrived else never_arrived)(stack, key, path, **form)
     unknown(stack)
     quiet(stack)
-    assert list(reconcile(stack, key).states().values()) == ["settled" if arrived else "released"]
+    assert list(reconcile(stack, key, "--wait").states().values()) == ["settled" if arrived else "released"]
     stack.settled(key, amount if arrived else 0)
     assert stack.simulator.committed == (amount if arrived else 0)
+
+
+def test_a_lost_reversal_counts_though_its_event_is_about_the_transfer(stack: Stack) -> None:
+    """The transfer is counted already; taking it for the answer would count nothing."""
+    key = own_key(stack)
+    stack.simulator.http.post("/fund", json={"amount": 100_000, "currency": "usd"})
+    form = {"amount": "2000", "currency": "usd", "destination": "acct_1"}
+    made = called(stack, key, "/transfers", **form)
+    assert made.status_code == 200, made.text
+    lost(stack, key, f"/transfers/{made.json()['id']}/reversals", amount="1500")
+    unknown(stack)
+    assert list(reconcile(stack, key).states().values()) == ["settled"]
+    assert (stack.usage(key).settled, stack.usage(key).held) == (3500, 0)
 
 
 @pytest.mark.parametrize("arrived", [True, False])
@@ -285,7 +300,7 @@ def test_a_capture_is_found_out_from_its_object(stack: Stack, arrived: bool) -> 
     (lost if arrived else never_arrived)(stack, key, f"/charges/{charge['id']}/capture", amount="600")
     unknown(stack)
     quiet(stack)
-    assert list(reconcile(stack, key).states().values()) == ["settled" if arrived else "released"]
+    assert list(reconcile(stack, key, "--wait").states().values()) == ["settled" if arrived else "released"]
     stack.settled(key, 600 if arrived else 900)
     assert stack.simulator.committed == (600 if arrived else 900)
 
@@ -300,7 +315,7 @@ def test_a_confirmation_is_found_out_from_its_intent(stack: Stack, arrived: bool
     (lost if arrived else never_arrived)(stack, key, confirm, payment_method="pm_card_visa")
     unknown(stack)
     quiet(stack)
-    assert list(reconcile(stack, key).states().values()) == ["settled" if arrived else "released"]
+    assert list(reconcile(stack, key, "--wait").states().values()) == ["settled" if arrived else "released"]
     stack.settled(key, 900)
 
 
@@ -319,7 +334,7 @@ def test_what_is_not_provable_stays_unknown_and_keeps_counting(stack: Stack) -> 
     )
     unknown(stack)
     quiet(stack)
-    answer = reconcile(stack, key)
+    answer = reconcile(stack, key, "--wait")
     assert answer.status == 3
     (found,) = answer.report["unknown_outcomes"]
     assert found["state"] == "unknown"
@@ -338,7 +353,7 @@ def test_a_call_that_others_credentials_sent_is_never_released(stack: Stack) -> 
         assert stub.Authorize(call, metadata=metadata, timeout=10).decision == pb.DECISION_ALLOW
     unknown(stack)
     quiet(stack)
-    assert list(reconcile(stack, key).states().values()) == ["unknown"]
+    assert list(reconcile(stack, key, "--wait").states().values()) == ["unknown"]
     assert stack.usage(key).held == 300
 
 
@@ -391,7 +406,7 @@ def test_a_stripe_that_only_says_429_leaves_everything_unknown(stack: Stack) -> 
     unknown(stack)
     quiet(stack)
     stack.simulator.fault("rate_limit", match={"method": "GET"}, times=None, seconds=1)
-    answer = reconcile(stack, key)
+    answer = reconcile(stack, key, "--wait")
     stack.simulator.heal()
     assert (answer.status, answer.report) == (1, {})
     assert "429" in answer.errors
@@ -408,7 +423,7 @@ def test_two_reconcilers_at_once_find_the_same(stack: Stack) -> None:
     unknown(stack, 4)
     quiet(stack)
     with ThreadPoolExecutor() as both:
-        answers = list(both.map(lambda _: reconcile(stack, key), range(2)))
+        answers = list(both.map(lambda _: reconcile(stack, key, "--wait"), range(2)))
     assert {answer.status for answer in answers} == {0}
     stack.settled(key, 600)
     assert stack.simulator.committed == 600

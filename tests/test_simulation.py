@@ -17,7 +17,7 @@ from tests.simulation.mutations import MUTATIONS
 from tests.simulation.telling import Ground, first_broken, private_ground, shorter, tell
 
 SEEDS = range(150)
-SEEDS_FOR_A_MUTATION = range(150)
+SEEDS_FOR_A_MUTATION = range(300)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from sidecar.exchange import Answer
-from sidecar.vendor import Money, Succeeded
+from sidecar.stripe.endpoints import MONEY, Endpoint
+from sidecar.stripe.vendor import _as_answered
+from sidecar.vendor import Money, OpenCall, Succeeded
 from tests.test_stripe_pricing import STRIPE, price, read
 
 
@@ -73,3 +77,21 @@ def test_a_session_for_setup_has_no_currency_and_commits_nothing() -> None:
     body = session(mode="setup", amount_total=None, currency=None)
     made = succeeded("POST /v1/checkout/sessions", {"mode": "setup"}, body)
     assert (made.money, made.object_id) == (None, "cs_1")
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in MONEY if row.rule is not None or row.step], ids=lambda row: row.name
+)
+def test_an_event_about_another_object_tells_no_amount(row: Endpoint) -> None:
+    """It shows that the call was carried out; what was held counts, and under nothing counted before."""
+    call = OpenCall("aut_1", row.name, "key", "own_1" if row.step else "", "", Money(700, "USD"), 0, 1, False)
+    # It has whatever a reader could look for.
+    foreign = {"id": "xx_1", "object": "foreign", "status": "succeeded", "amount": 1, "amount_total": 1}
+    foreign |= {"currency": "usd", "from": {"debited": {"value": 1, "currency": "usd"}}}
+    reading = _as_answered(call, foreign, "req_1")
+    if row.answers == "deleted":
+        assert (reading.money, reading.object_id) == (Money(0, "USD"), "own_1"), "its deletion is all it says"
+        return
+    assert reading.money is None
+    counted = reading.counted_id or reading.object_id
+    assert counted == ("xx_1/req_1" if row.apart else "")

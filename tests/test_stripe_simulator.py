@@ -536,7 +536,9 @@ def test_a_json_body_is_refused(simulator: Simulator) -> None:
 def test_an_unknown_url_is_404(simulator: Simulator, method: str, path: str) -> None:
     answer = simulator.raw.request(method, path, headers={"Authorization": f"Bearer {KEY}"})
     assert answer.status_code == 404
-    assert error_of(answer)["message"].startswith(f"Unrecognized request URL ({method}: {path}).")
+    message = error_of(answer)["message"]
+    assert message.startswith(f"Unrecognized request URL ({method}: {path}).")
+    assert "Stripe simulator does not have" in message
 
 
 @pytest.mark.parametrize(

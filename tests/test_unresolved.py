@@ -112,6 +112,21 @@ async def test_what_was_sent_again_is_not_released_on_older_evidence(world: Worl
     assert await world.count(key) == (0, 0)
 
 
+@pytest.mark.parametrize("passes_ms", [0, -1_200_000])
+async def test_every_sending_is_later_than_the_one_before(world: World, passes_ms: int) -> None:
+    """Also in the same millisecond, and after the clock was set back."""
+    key = await world.key(usd(10_000))
+    verdict = await world.ask(key, 700)
+    await world.settle(verdict, outcome=Outcome.UNKNOWN)
+    for _ in range(2):
+        (looked_at,) = await listed(world)
+        world.now_ms += passes_ms
+        assert (await world.ask(key, 700)).duplicate
+        with pytest.raises(HoldClosed, match="allowed again since"):
+            await world.settle(verdict, outcome=Outcome.FAILED, unless_sent_after_ms=looked_at.last_send_ms)
+    assert await world.count(key) == (0, 700)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 async def test_pages_list_every_hold_once_the_oldest_first(world: World, size: int) -> None:
     """Also where several became unknown in the same millisecond, and over several accounts."""

@@ -46,10 +46,14 @@ def _opened(
     if path is not None and path.open("rb").read(len(_SQLITE)) != _SQLITE:
         with path.open("rb") as file:
             export = Export(file)
+            if account not in {"", export.trail.account}:
+                raise SpendgateError(f"the export is of the account {export.trail.account}, not of {account}")
             yield iter([export.trail]), export.keys
         return
     url = f"sqlite:///{path.absolute()}" if path else target or os.environ.get("SPENDGATE_ARCHIVE_URL", "")
     database = Database(SecretStr(url) if url else None, data_dir, read_only=True)
+    if database.is_sqlite and not database.path.exists():
+        raise SpendgateError(f"there is no archive {database.path}; name a file, or give --data-dir")
     try:
         with stored_trails(database, account) as trails:
             yield trails, own_keys(database)
@@ -94,6 +98,8 @@ def _verify(arguments: argparse.Namespace) -> bool:
                 _print(report, own=not trusted)
     if arguments.account and not reports:
         raise SpendgateError(f"the archive has no account {arguments.account}")
+    if expected is not None and not reports:
+        raise SpendgateError("the archive has no events at all, and not the one that --expect names")
     intact = not any(report.findings for report in reports)
     if arguments.json:
         shown = [asdict(report) | {"last_hash": report.last_hash.hex()} for report in reports]
@@ -105,7 +111,7 @@ def _print(report: Report, *, own: bool) -> None:
     lines = [f"account {report.account}: {finding}" for finding in report.findings]
     if not lines:
         lost = f", {report.lost} accepted as lost" if report.lost else ""
-        signed = f"{report.checkpoints} checkpoints"
+        signed = f"{report.checkpoints} checkpoint{'' if report.checkpoints == 1 else 's'}"
         if own and report.checkpoints:
             signed += " by keys that it brings itself: give --public-key to be sure whose they are"
         lines = [

@@ -12,11 +12,9 @@ from policy_server.archive.signing import SigningKey
 from policy_server.archive.stored import export_chunks
 from policy_server.archive.writer import ArchiveWriter, HeadMoved
 from policy_server.core.errors import ArchiveUnavailable, FieldInvalid, NothingLost
-from policy_server.core.ports import ArchiveProgress, Checkpoint, Progress, Registry
+from policy_server.core.ports import AccountProgress, ArchiveProgress, Checkpoint, Progress, Registry
 
 T = TypeVar("T")
-
-_TRIES = 5
 
 
 class DatabaseCare:
@@ -54,27 +52,34 @@ class DatabaseCare:
             yield chunk
 
     async def checkpoint(self, account: str) -> Checkpoint:
-        """Sign the newest archived event; `FieldInvalid` when there is none."""
-        return await self._run(lambda: self._checkpoint(account))
+        """Sign the newest archived event; `FieldInvalid` when there is none.
 
-    def _checkpoint(self, account: str) -> Checkpoint:
-        for _ in range(_TRIES):
-            tip = self._writer.tip(account)
-            if not tip.sequence:
-                raise FieldInvalid("account", "has no archived event yet")
-            try:
-                return self._writer.sign(tip, self._now_ms())
-            except HeadMoved:
-                continue
-        raise ArchiveUnavailable("the end of the trail moved each time before it was signed; try again")
+        What is signed is the hash that was noted in the store, and not what the
+        archive says: else whoever rewrites the archive gets that signed.
+        """
+        mark = await self._mark(account)
+        if mark is None or not mark.archived:
+            raise FieldInvalid("account", "has no archived event yet")
+        try:
+            return await self._run(
+                lambda: self._writer.sign(account, mark.archived, mark.archived_hash, self._now_ms())
+            )
+        except HeadMoved:
+            raise ArchiveUnavailable(
+                f"event {mark.archived} in the archive is missing, or does not have the hash that was noted "
+                "when it was archived: the archive was rewritten or replaced"
+            ) from None
+
+    async def _mark(self, account: str) -> AccountProgress | None:
+        progress = await self._progress.look()
+        return next((one for one in progress.accounts if one.account == account), None)
 
     async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
         """Go on after events that the archive has lost; return the first and the last of them.
 
         Raises `NothingLost` when it has all that was ever archived.
         """
-        progress = await self._progress.look()
-        mark = next((one for one in progress.accounts if one.account == account), None)
+        mark = await self._mark(account)
         tip = await self._run(lambda: self._writer.tip(account))
         if mark is None or mark.archived <= tip.sequence:
             raise NothingLost(account)

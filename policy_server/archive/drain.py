@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from policy_server.archive.chain import body_of, link
+from policy_server.archive.chain import body_of, genesis, link
 from policy_server.archive.writer import ArchiveWriter, Entry, HeadMoved, Tip
 from policy_server.core.errors import SpendgateError
 from policy_server.core.ports import ArchiveHead, Backlog, Waiting
@@ -75,7 +75,9 @@ class Drainer:
         waiting = self._backlog.look(account, max(1, tip.sequence), BATCH + 1)
         try:
             entries = following(tip, waiting)
-            end = self._append(tip, entries)
+            if waiting.marked < tip.sequence:
+                self._check_unmarked(tip, waiting)
+            end = self._append(tip, entries, waiting.marked)
         except (HeadMoved, TrailBroken):
             self._tips.pop(account, None)
             fresh = self._writer.tip(account)
@@ -88,12 +90,30 @@ class Drainer:
         self._trim(account, end.sequence)
         return len(entries)
 
-    def _append(self, tip: Tip, entries: Sequence[Entry]) -> Tip:
+    def _check_unmarked(self, tip: Tip, waiting: Waiting) -> None:
+        """Raise `TrailBroken` unless the events after the mark, as Redis has them, lead to ``tip``.
+
+        A drainer that dies before it marks leaves an end that nobody vouches for yet.
+        """
+        first, count = waiting.marked + 1, tip.sequence - waiting.marked
+        here = waiting.marked_hash if waiting.marked else genesis(tip.account)
+        for entry in self._backlog.look(tip.account, first, count).entries:
+            here = link(here, *_body(entry))
+        if here != tip.hash:
+            raise TrailBroken(
+                f"events {first} to {tip.sequence} in Redis do not lead to what the archive ends with: one "
+                "of the two was changed"
+            )
+
+    def _append(self, tip: Tip, entries: Sequence[Entry], marked: int) -> Tip:
         account, now_ms = tip.account, self._now_ms()
         last = entries[-1][0] if entries else tip.sequence
         signed_at_ms = self._signed_at_ms.setdefault(account, now_ms)
-        due = last > tip.checkpoint and (
-            last - tip.checkpoint >= CHECKPOINT_EVENTS or now_ms - signed_at_ms >= CHECKPOINT_MS
+        # Before the chain is at the mark again, nothing says that it is the one that was archived.
+        due = (
+            last >= marked
+            and last > tip.checkpoint
+            and (last - tip.checkpoint >= CHECKPOINT_EVENTS or now_ms - signed_at_ms >= CHECKPOINT_MS)
         )
         if due:
             self._signed_at_ms[account] = now_ms
@@ -112,13 +132,21 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[Entry]:
     """Return the events that come after ``tip``; `TrailBroken` unless they surely do.
 
     That the store goes on where the archive ends, and is not another one, or an
-    older state of it, shows in the event that both have, or in the mark.
+    older state of it, shows in the event that both have, or in the mark. That
+    nobody rewrote the archive shows in the hash that the mark has.
     """
     entries = waiting.entries
     if tip.sequence == 0 and waiting.marked:
         raise TrailBroken(
             f"the archive is empty, but event {waiting.marked} had been archived: it was removed or replaced"
         )
+    if tip.sequence and waiting.marked == tip.sequence and waiting.marked_hash != tip.hash:
+        raise TrailBroken(
+            f"event {tip.sequence} in the archive does not have the hash that was noted when it was "
+            "archived: the archive was rewritten or replaced"
+        )
+    if tip.sequence and not tip.previous_hash and not tip.after_loss:
+        raise TrailBroken(f"the archive does not say what stands before event {tip.sequence}: it was changed")
     if tip.sequence and entries and entries[0][0] == tip.sequence:
         if tip.previous_hash and link(tip.previous_hash, *_body(entries[0])) != tip.hash:
             raise TrailBroken(

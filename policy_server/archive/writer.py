@@ -38,6 +38,8 @@ class Tip:
     epoch: str = ""
     checkpoint: int = 0
     """Sequence of the newest checkpoint."""
+    after_loss: bool = False
+    """Whether it is the end of events accepted as lost; then what stands before it is not known."""
 
     @classmethod
     def first(cls, name: str) -> Tip:
@@ -85,14 +87,17 @@ class ArchiveWriter:
             self._keep_signed(connection, _lock(connection, tip), tip, now_ms)
         return replace(tip, checkpoint=tip.sequence)
 
-    def sign(self, tip: Tip, now_ms: int) -> Checkpoint:
-        """Sign the end of a chain once more, and return that; raises as `append`."""
+    def sign(self, name: str, sequence: int, hash_: bytes, now_ms: int) -> Checkpoint:
+        """Sign an event with the hash that it was archived with; `HeadMoved` unless the archive has it so."""
         with self._database.transaction(writes=True) as connection:
-            return self._keep_signed(connection, _lock(connection, tip), tip, now_ms)
+            account_id = connection.scalar(select(account.c.id).where(account.c.name == name))
+            if account_id is None or _hash_at(connection, account_id, sequence) != hash_:
+                raise HeadMoved
+            return self._keep_signed(connection, account_id, Tip(name, sequence, hash_, b""), now_ms)
 
     def accept_loss(self, tip: Tip, last: int, last_hash: bytes, now_ms: int, reason: str) -> Tip:
         """Let the chain go on after event ``last``, and note that those from ``tip`` to it are lost."""
-        end = replace(tip, sequence=last, hash=last_hash, previous_hash=b"")
+        end = replace(tip, sequence=last, hash=last_hash, previous_hash=b"", after_loss=True)
         with self._database.transaction(writes=True) as connection:
             account_id = _lock(connection, tip)
             connection.execute(
@@ -131,6 +136,13 @@ class ArchiveWriter:
         return signed
 
 
+def _hash_at(connection: Connection, account_id: int, sequence: int) -> bytes | None:
+    """Return the hash of an event, also of the last one of a loss."""
+    archived = select(event.c.hash).where(event.c.id == event_id(account_id, sequence))
+    lost = select(loss.c.last_hash).where(loss.c.account_id == account_id, loss.c.last_sequence == sequence)
+    return connection.scalar(archived) or connection.scalar(lost)
+
+
 def _tip(connection: Connection, name: str, *, lock: bool = False) -> Tip:
     query = select(account).where(account.c.name == name)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
@@ -146,7 +158,13 @@ def _tip(connection: Connection, name: str, *, lock: bool = False) -> Tip:
         set_back_ms=row.set_back_ms,
         epoch=row.epoch,
         checkpoint=connection.scalar(newest) or 0,
+        after_loss=not row.previous_hash and _ends_with_loss(connection, row.id, row.sequence),
     )
+
+
+def _ends_with_loss(connection: Connection, account_id: int, sequence: int) -> bool:
+    at_end = (loss.c.account_id == account_id) & (loss.c.last_sequence == sequence)
+    return connection.scalar(select(loss.c.first_sequence).where(at_end)) is not None
 
 
 def _lock(connection: Connection, tip: Tip) -> int:
@@ -213,6 +231,7 @@ def _chained(tip: Tip, entries: Sequence[Entry]) -> tuple[list[tuple[Any, ...]],
         reached_ms=reached_ms,
         set_back_ms=set_back_ms,
         epoch=epoch,
+        after_loss=tip.after_loss and not rows,
     )
     return rows, end
 

@@ -333,6 +333,7 @@ def refused_unrecorded(question: Question) -> Answer:
         shadow_reason=None,
         asked=None,
         needed=None,
+        froze=False,
         counts=(),
     )
 
@@ -374,6 +375,10 @@ def verdict_on(question: Question, standing: Standing | None, answer: Answer) ->
     if standing and answer.reason is DenyReason.ENDPOINT_NOT_ALLOWED:
         derived = derived_key.parse(question.call.vault_key)
         allowed_endpoints = (derived.allow if derived else ()) or standing.key.policy.allow
+    if answer.froze and answer.reason:
+        return replace(
+            verdict, allowed_endpoints=allowed_endpoints, message=messages.run_frozen(answer.reason)
+        )
     refused = replace(
         verdict, allowed_endpoints=allowed_endpoints, retry_at_ms=_retry_at_ms(question, verdict)
     )

@@ -71,6 +71,11 @@ def refusal(question: Question, verdict: Verdict) -> str:
     )
 
 
+def run_frozen(why: DenyReason) -> str:
+    """Return the sentence for a call in a run that is frozen because calls were refused for this reason."""
+    return _SENTENCES[DenyReason.RUN_FROZEN].format(rule=why.value, in_vain=_IN_VAIN)
+
+
 def named(values: Sequence[str]) -> str:
     """Name the values that a parameter may have, for the sentence."""
     return f"it may be {_some(values, 'or')}" if values else "leave it out"

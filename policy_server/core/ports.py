@@ -145,6 +145,8 @@ class Answer:
     """What the first call asked for, with a duplicate."""
     needed: int | None
     """What caps on money must have room for; None when the call was decided before any cap."""
+    froze: bool
+    """Whether this refusal froze its run."""
     counts: tuple[tuple[int, int], ...]
     """Settled and held of each cap of the question."""
 

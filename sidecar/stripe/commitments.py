@@ -18,7 +18,7 @@ _GONE = frozenset({"failed", "canceled", "cancelled", "expired", "void", "revers
 
 def committed(answer: Object, kind: str) -> Money | None:
     """Return what ``answer`` commits, read as a ``kind`` of `READERS`; None when it does not say."""
-    if kind in _NAMED and answer.get("object") != kind:
+    if kind in NAMED and answer.get("object") != kind:
         return None
     try:
         return READERS[kind](answer)
@@ -132,7 +132,7 @@ READERS: dict[str, Callable[[Object], Money]] = {
 }
 """How each kind of answer says what is committed."""
 
-_NAMED = frozenset(
+NAMED = frozenset(
     {"charge", "payment_intent", "refund", "invoice", "invoiceitem", "checkout.session", "subscription"}
 )
 """Kinds that are read only from an answer whose ``object`` says so."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sidecar.stripe import sums, understood
+from sidecar.stripe.commitments import NAMED
 from sidecar.stripe.plain_endpoints import PLAIN
 from sidecar.stripe.rules import (
     Asked,
@@ -67,6 +68,36 @@ class Endpoint:
     def name(self) -> str:
         """Method and template."""
         return f"{self.method} {self.template}"
+
+    @property
+    def answer_object(self) -> str:
+        """The ``object`` of its answers; empty when not known, so that no event tells the amount."""
+        return _ANSWER_OBJECTS.get(self.name, self.answers if self.answers in NAMED else "")
+
+
+_ANSWER_OBJECTS = {
+    "POST /v1/transfers": "transfer",
+    "POST /v1/transfers/{transfer}/reversals": "transfer_reversal",
+    "POST /v1/payouts": "payout",
+    "POST /v1/payouts/{payout}/cancel": "payout",
+    "POST /v1/topups": "topup",
+    "POST /v1/topups/{topup}/cancel": "topup",
+    "POST /v1/application_fees/{fee}/refunds": "fee_refund",
+    "POST /v1/customers/{customer}/balance_transactions": "customer_balance_transaction",
+    "POST /v1/sources": "source",
+    "POST /v1/credit_notes": "credit_note",
+    "POST /v1/billing/credit_grants": "billing.credit_grant",
+    "POST /v1/payment_links": "payment_link",
+    "POST /v1/disputes/{dispute}/close": "dispute",
+    "POST /v1/charges/{charge}/dispute/close": "dispute",
+    "POST /v1/treasury/outbound_payments": "treasury.outbound_payment",
+    "POST /v1/treasury/outbound_transfers": "treasury.outbound_transfer",
+    "POST /v1/treasury/inbound_transfers": "treasury.inbound_transfer",
+    "POST /v1/treasury/credit_reversals": "treasury.credit_reversal",
+    "POST /v1/treasury/debit_reversals": "treasury.debit_reversal",
+    "POST /v1/climate/orders": "climate.order",
+}
+"""What answers are whose reader does not say it. Left out is what answers with an object like the one in its path."""
 
 
 def _row(endpoint: str, direction: Direction, rule: Rule | None, answers: str, **more: object) -> Endpoint:

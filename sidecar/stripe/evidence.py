@@ -94,6 +94,7 @@ async def investigate(
     *,
     now_s: int,
     read: Read,
+    kind_of: Callable[[str], str],
     path_of: Callable[[str], str | None],
 ) -> dict[str, Finding]:
     """Find out what became of each call, by its reference."""
@@ -105,7 +106,7 @@ async def investigate(
             findings[call.reference] = NotFound("it is older than what Stripe lists of events")
         for span in united([_span(call) for call in recent], _UNITED_WITHIN_S):
             within = [call for call in recent if span.holds(_span(call))]
-            search = _Search(account, span, look, read, path_of)
+            search = _Search(account, span, look, read, kind_of, path_of)
             findings |= await search.run(within)
     return findings
 
@@ -123,6 +124,7 @@ class _Search:
     span: Span
     look: Look
     read: Read
+    kind_of: Callable[[str], str]
     path_of: Callable[[str], str | None]
 
     async def run(self, calls: Sequence[OpenCall]) -> dict[str, Finding]:
@@ -156,7 +158,8 @@ class _Search:
     async def _outcome(self, call: OpenCall, events: Sequence[Event]) -> Finding:
         """Return what events of the call itself say, with the object as it is now."""
         trace = TRACES.get(call.endpoint)
-        about = [one for one in events if trace and one.kind == trace.kind] or events
+        kind = trace.kind if trace else self.kind_of(call.endpoint)
+        about = [one for one in events if one.kind == kind] or events
         event = about[0]
         path = self.path_of(event.object_id)
         now = await fetched(self.look, path, self.account) if path else None

@@ -202,7 +202,12 @@ class Stripe:
     ) -> Mapping[str, Finding]:
         """Find out what became of calls from events, objects and lists."""
         return await evidence.investigate(
-            calls, look, now_s=now_ms // 1000, read=_as_answered, path_of=self.object_path
+            calls,
+            look,
+            now_s=now_ms // 1000,
+            read=_as_answered,
+            kind_of=_answer_object,
+            path_of=self.object_path,
         )
 
     async def statement(self, look: Look, account: str, *, since_ms: int, until_ms: int) -> Statement | None:
@@ -363,11 +368,23 @@ def _seen_in(body: Mapping[str, Any]) -> Seen | None:
     return Seen(str(body.get("id", "")), money) if money else None
 
 
+def _answer_object(endpoint: str) -> str:
+    row = _ROWS.get(endpoint)
+    return row.answer_object if row else ""
+
+
 def _as_answered(call: OpenCall, body: Mapping[str, Any], request_id: str) -> Succeeded:
-    """Read an object as the answer to a call that made or changed it."""
+    """Read an object as the answer to a call that made or changed it.
+
+    One of another kind shows that the call was carried out, and no amount: then
+    what was held counts, and under no object that may be counted already.
+    """
     row = _ROWS.get(call.endpoint)
     if row is None:
         return Succeeded(object_id=str(body.get("id") or ""))
+    counts = row.rule is not None or row.step
+    if counts and not row.apart and row.answers != "deleted" and body.get("object") != row.answer_object:
+        return Succeeded()
     if row.answers == "deleted":
         body = {"id": call.object_id, "deleted": True}
     price = None

@@ -69,6 +69,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """The made-up time, in seconds since the history began."""
         return self._now
 
+    def skip(self, seconds: float) -> None:
+        """Let so much time pass at one go; whoever waits for a moment in it goes on at its end."""
+        self._now += seconds
+
     def _note_failure(self, loop: Any, context: dict[str, Any]) -> None:
         if "handle" in context:  # a callback failed, of a program or of the simulation itself
             self._failed = self._failed or context["exception"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -17,6 +18,9 @@ from unittest import mock
 from policy_server.core import judging
 from policy_server.store import scripts
 from policy_server.store.scripts import Script, script
+from sidecar import reconciler
+from sidecar.reconciler import Reconciler
+from sidecar.stripe import evidence
 from sidecar.upstream import NoAnswer, NotSent
 from tests.simulation import stripe_link
 
@@ -72,6 +76,22 @@ def _new_key_on_each_try() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _only_the_store_s_clock() -> Iterator[None]:
+    right = Reconciler._quiet_in_s
+
+    def quiet_in_s(self: Reconciler, hold: Any, now: Any) -> float:
+        self._seen_since[reconciler._name(hold)] = -math.inf
+        return right(self, hold, now)
+
+    with mock.patch.object(Reconciler, "_quiet_in_s", quiet_in_s):
+        yield
+
+
+def _narrow_search() -> AbstractContextManager[Any]:
+    return mock.patch.object(evidence, "_CLOCKS_APART_MAX_S", evidence._CLOCKS_APART_S)
+
+
 MUTATIONS: dict[str, Mutation] = {
     "forgets to hold in one cap": _lua(
         "authorize",
@@ -111,6 +131,8 @@ MUTATIONS: dict[str, Mutation] = {
         "authorize", ("if now < cap.start_ms or (cap.end_ms > 0 and now >= cap.end_ms) then", "if false then")
     ),
     "repeats at Stripe what Stripe has forgotten": _lua("authorize", ("< q.replay_ms", "< 40 * q.replay_ms")),
+    "believes a clock that was set forward": _only_the_store_s_clock,
+    "takes what stands outside its search for absent": _narrow_search,
     "gives a hold back twice": _lua(
         "settle", ("add(counters, 'held', -held)", "add(counters, 'held', -2 * held)")
     ),

@@ -38,6 +38,8 @@ class StripeNetwork:
         """Called with the number of each POST when it arrives, before Stripe does anything."""
         self.on_their_way = 0
         """How many requests are on the way to Stripe, or with it."""
+        self.late = 0
+        """How many requests are on the way that take seconds for it."""
         self.told: list[tuple[SimulatedProcess, str]] = []
         """Which sidecar was told of a success, and under which idempotency key."""
 
@@ -56,13 +58,16 @@ class StripeNetwork:
         kind = fault.kind if fault else ""
         there = self.delay()
         if fault and kind == "send late":
-            there += fault.chance.choice([1, 8, 25])
+            there += fault.chance.choice([1, 8, 25, 50])
         if kind == "refuse the connection":
             self.loop.later(there, _fail, sent, NotSent("refused"))
         elif kind == "kill the sidecar before":
             self.loop.later(0, sidecar.kill)
         elif kind != "swallow the request":
             self._later(there, self._arrive, sidecar, forward, sent, fault)
+            if kind == "send late" and forward.method == "POST":
+                self.late += 1
+                self.loop.later(there, self._no_more_late)
             if fault and kind == "deliver twice":
                 again = there + fault.chance.choice([0.0, 0.2, 5])
                 unheard: Sent = self.loop.create_future()
@@ -73,6 +78,9 @@ class StripeNetwork:
     def _later(self, delay_s: float, act: Callable[..., None], *arguments: Any) -> None:
         self.on_their_way += 1
         self.loop.later(delay_s, self._act, act, *arguments)
+
+    def _no_more_late(self) -> None:
+        self.late -= 1
 
     def _act(self, act: Callable[..., None], *arguments: Any) -> None:
         self.on_their_way -= 1

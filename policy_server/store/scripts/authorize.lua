@@ -9,7 +9,8 @@
 -- Answers
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
 --            deadline, shadow reason, amount and currency that the first call asked
---            for, what caps on money must have room for, settled and held of each cap
+--            for, what caps on money must have room for, whether this refusal froze the
+--            run, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
 local q, call = cjson.decode(ARGV[5]), ARGV[6]
@@ -55,6 +56,7 @@ local attempt = tonumber(h.attempt or 0)
 -- Where the policy bounds repeated refusals, and the call names a run.
 local refusals, frozen_runs = KEYS[9 + #q.caps], KEYS[10 + #q.caps]
 
+local froze = false
 -- How long after its last refusal a run that is not frozen has its refusals counted.
 local REFUSALS_KEPT_MS = 3600 * 1000
 
@@ -80,6 +82,7 @@ local function count_refusal(reason)
   end
   redis.call('ZADD', frozen_runs, text(now), q.run)
   image(frozen_runs)[q.run] = text(now)
+  froze = true
   return 'froze the run: this call was refused ' .. text(times) .. ' times in it'
 end
 
@@ -96,7 +99,7 @@ local function answer(allowed, reason, rule, duplicate, replay, object, deadline
   local flat = {
     'decided', text(number), allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
     replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
-    needed and text(needed) or '',
+    needed and text(needed) or '', froze and '1' or '',
   }
   if duplicate then
     local first = cjson.decode(h.call)
@@ -146,7 +149,10 @@ if h.state and h.state ~= 'released' then
     return decided(true, nil, nil, true, 'join', h.object_id, h.deadline)
   elseif young then
     if not q.validate_only then
-      set(hold, 'sent_at', text(now))
+      -- Later than any sending before, also when the clock was set back: whoever has
+      -- found that those never arrived must not close this one.
+      local before = math.max(tonumber(h.deadline), tonumber(h.sent_at or 0))
+      set(hold, 'sent_at', text(math.max(now, before + 1)))
     end
     return decided(true, nil, nil, true, 'forward', h.object_id)
   elseif h.state == 'settled' and h.object_id ~= '' then

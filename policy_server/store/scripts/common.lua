@@ -211,7 +211,7 @@ local function give_back(x, surplus)
     end
     surplus = surplus - back
     if back == booked and i > 1 and #x.bookings[i - 1].counters > 0 then
-      x.bookings[i] = nil
+      table.remove(x.bookings, i)
     else
       booking.amount = text(booked - back)
     end

@@ -110,7 +110,7 @@ def run_of(key: str) -> str:
     for link in _links_of(key):
         try:
             run = json.loads(link[:-96]).get("run")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):  # nested too deep, by a stranger
             return ""
         if isinstance(run, str) and _NAME.fullmatch(run):
             return run

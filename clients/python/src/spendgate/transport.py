@@ -71,6 +71,13 @@ def check_certificate_settings(
         )
 
 
+def refuse_empty_path(value: object) -> object:
+    """Raise `ValueError` for "", which is no file, but which a path would read as the working directory."""
+    if value == "":
+        raise ValueError("is empty; leave it unset, or name a file")
+    return value
+
+
 def plaintext_is_allowed() -> bool:
     """Tell whether SPENDGATE_ALLOW_PLAINTEXT is set, for what has no settings of its own."""
     return os.environ.get("SPENDGATE_ALLOW_PLAINTEXT", "").strip().lower() in {"1", "true", "yes", "on"}

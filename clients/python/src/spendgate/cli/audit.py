@@ -12,6 +12,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from spendgate import derived_keys
 from spendgate.cli import export_table, moments, output, servers
 from spendgate.cli.connection import (
     Account,
@@ -62,6 +63,9 @@ def _filter_option(flag: str, metavar: str | None, explanation: str) -> object:
 
 Run = Annotated[str, _filter_option("--run", "RUN", "Only this agent run.")]
 Key = Annotated[str, _filter_option("--key", "NAME_OR_ID", "Only this vault key; a revoked one by its id.")]
+Derived = Annotated[
+    str, _filter_option("--derived", "ID", "Only the derived key with this public id; --key takes one whole.")
+]
 DecisionOption = Annotated[Decision | None, _filter_option("--decision", None, "Only this verdict.")]
 KindOption = Annotated[Kind | None, _filter_option("--kind", None, "Only events of this kind.")]
 EffectPrefix = Annotated[
@@ -80,6 +84,7 @@ def list_events(
     *,
     run: Run = "",
     key: Key = "",
+    derived: Derived = "",
     decision: DecisionOption = None,
     kind: KindOption = None,
     idempotency_key: EffectPrefix = "",
@@ -102,12 +107,17 @@ def list_events(
         since=since,
         until=until,
     )
+    only = derived or derived_keys.derived_key_id(key)
     with connect_with(policy_address, data_dir, account) as server:
         if key:
             wanted.vault_key_id = find_key(server, key).vault_key_id
-        events = list(itertools.islice(_events(server, wanted, limit), limit))
+        found = (event for event in _events(server, wanted, limit) if _is_of(event, only))
+        events = list(itertools.islice(found, limit))
     if as_json:
         output.print_json({"auditEvents": [output.as_dict(event) for event in events]})
+        return
+    if not events:
+        output.print_line("No event matches.")
         return
     output.print_table(
         ("#", "time", "kind", "outcome", "amount", "endpoint", "run", "key", "what"),
@@ -130,6 +140,7 @@ def tail_events(
     ] = None,
     run: Run = "",
     key: Key = "",
+    derived: Derived = "",
     decision: DecisionOption = None,
     kind: KindOption = None,
     idempotency_key: EffectPrefix = "",
@@ -157,6 +168,7 @@ def tail_events(
         since=since,
         until=until,
     )
+    only = derived or derived_keys.derived_key_id(key)
     try:
         with connect_with(policy_address, data_dir, account) as server:
             if key:
@@ -165,7 +177,7 @@ def tail_events(
                 account=server.account, after_sequence=0 if from_start else after, filter=wanted
             )
             for message in server.stream(server.audit.WatchAuditEvents, request):
-                if message.HasField("audit_event"):
+                if message.HasField("audit_event") and _is_of(message.audit_event, only):
                     _print_event(message.audit_event, as_json=as_json)
     except KeyboardInterrupt:
         return
@@ -370,6 +382,11 @@ def _filter(
         raise UsageWrong(str(error)) from None
 
 
+def _is_of(event: pb.AuditEvent, derived_key_id: str) -> bool:
+    """Tell whether the event is of this derived key; of "" all are."""
+    return derived_key_id in {"", event.derived_key_id}
+
+
 def _events(server: PolicyServer, wanted: pb.AuditFilter, limit: int) -> Iterator[pb.AuditEvent]:
     request = pb.ListAuditEventsRequest(
         page_size=min(limit, _PAGE_MAX), account=server.account, filter=wanted
@@ -398,6 +415,7 @@ def _row(event: pb.AuditEvent) -> list[str]:
         event.rule,
         "duplicate" if event.duplicate else "",
         "overrun" if event.overrun else "",
+        f"derived key {event.derived_key_id}" if event.derived_key_id else "",
         f"HTTP {event.http_status}" if event.http_status else "",
         event.object_id,
         event.idempotency_key,

@@ -69,6 +69,10 @@ class OperatorSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SPENDGATE_", frozen=True, extra="forbid")
 
+    _paths_are_given = field_validator("policy_ca", "client_cert", "client_key", "data_dir", mode="before")(
+        transport.refuse_empty_path
+    )
+
     policy_address: str = "127.0.0.1:50051"
     """gRPC target of the policy server."""
 
@@ -121,6 +125,8 @@ class OperatorSettings(BaseSettings):
 
 class SidecarAddress(OperatorSettings):
     """Where the sidecar is, as it reads it itself."""
+
+    _sidecar_ca_is_given = field_validator("sidecar_ca", mode="before")(transport.refuse_empty_path)
 
     sidecar_host: str = "127.0.0.1"
     sidecar_port: Port = 8787

@@ -25,7 +25,7 @@ _ALLOW = (
     "POST /v1/customers",
     "GET /v1/*",
 )
-_CAPS = ("usd 100.00/day", "usd 50.00/call")
+_CAPS = ("usd 1000.00/day", "usd 50.00/call")
 
 
 def demo_key(server: PolicyServer, path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spendgate import currencies
+from spendgate import currencies, derived_keys
 from spendgate.cli import output
 from spendgate.cli.connection import Account, DataDir, PolicyAddress, connect_with
 from spendgate.cli.failure import UsageWrong
@@ -65,7 +65,8 @@ def explain_call(
 ) -> None:
     """Say what would be decided on a call now, by which rule, and what would be left.
 
-    Nothing is counted, held or recorded. Example:
+    Nothing is counted, held or recorded. A whole derived key is asked with, so that its caveats count too.
+    Example:
 
     `spendgate explain shop 'POST /v1/charges' --amount 'usd 19.00' --run run-7`
     """
@@ -80,15 +81,24 @@ def explain_call(
     )
     if amount:
         call.amount.CopyFrom(_amount(amount))
+    changes = not endpoint.startswith("GET ")
+    if changes and not (run or idempotency_key or derived_keys.run_of(key)):
+        raise UsageWrong("say with --run which run makes the call: a change without a name is not decided")
     with connect_with(policy_address, data_dir, account) as server:
-        request = pb.ExplainAuthorizationRequest(call=call, vault_key_id=find_key(server, key).vault_key_id)
+        request = pb.ExplainAuthorizationRequest(call=call)
+        if derived_keys.derived_key_id(key):
+            request.call.vault_key = key
+        else:
+            request.vault_key_id = find_key(server, key).vault_key_id
         explained = server.call(server.vault_keys.ExplainAuthorization, request)
     if as_json:
         output.print_json(output.as_dict(explained))
         return
     output.print_line(_conclusion(explained.answer))
+    if changes and not amount and explained.answer.decision == policy_service_pb2.DECISION_ALLOW:
+        output.print_line("No cap on money was looked at; give what the call moves with --amount.")
     output.print_table(
-        ("looked at", "rule", "verdict", "left", "left after", "resets at"),
+        ("refused with", "rule", "verdict", "left", "left after", "resets at"),
         map(_row, explained.rules),
         numbers=("left", "left after"),
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 import grpc
 import typer
 
+from spendgate import derived_keys
 from spendgate.cli.connection import PolicyServer, RequestFailed
 from spendgate.cli.failure import CommandFailed
 from spendgate.v1 import vault_key_service_pb2 as pb
@@ -34,6 +35,18 @@ def vault_keys(server: PolicyServer) -> Iterator[pb.VaultKey]:
         if not page.next_page_token:
             return
         request.page_token = page.next_page_token
+
+
+def find_parent(server: PolicyServer, name_or_id: str) -> pb.VaultKey:
+    """Return what `find_key` does, and say on standard error when that is the parent of a derived key."""
+    found = find_key(server, name_or_id)
+    if derived := derived_keys.derived_key_id(name_or_id):
+        typer.echo(
+            f"spendgate: the key {derived} is derived from {found.name} ({found.vault_key_id}), which is "
+            "shown; 'spendgate explain' tells what the derived key may do and has left",
+            err=True,
+        )
+    return found
 
 
 def find_key(server: PolicyServer, name_or_id: str) -> pb.VaultKey:

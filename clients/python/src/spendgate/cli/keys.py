@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from spendgate import cap_text, derived_keys, parameter_text
-from spendgate.cli import output
+from spendgate.cli import output, servers
 from spendgate.cli import policy_options as options
 from spendgate.cli.connection import Account, DataDir, PolicyAddress, PolicyServer, connect_with
 from spendgate.cli.failure import UsageWrong
-from spendgate.cli.key_lookup import KeyArgument, find_key, vault_keys
+from spendgate.cli.key_lookup import KeyArgument, find_key, find_parent, vault_keys
 from spendgate.cli.output import AsJson
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import vault_key_service_pb2 as pb
@@ -72,6 +72,7 @@ def create_key(
             server.vault_keys.CreateVaultKey,
             pb.CreateVaultKeyRequest(name=name, account=server.account, policy=policy),
         )
+    _warn_of_unknown_endpoints(policy)
     if as_json:
         output.print_json(output.as_dict(made))
         return
@@ -121,7 +122,7 @@ def show_key(
 ) -> None:
     """Show one vault key and its policy; never its secret."""
     with connect_with(policy_address, data_dir, account) as server:
-        _show(find_key(server, key), as_json=as_json)
+        _show(find_parent(server, key), as_json=as_json)
 
 
 @app.command("update")
@@ -158,6 +159,8 @@ def update_key(
     What is not given again is no longer allowed. What a cap of the same currency, window and endpoints has
     counted stays counted.
     """
+    if derived_keys.derived_key_id(key):
+        raise UsageWrong("a derived key has no policy of its own; name the vault key that it is derived from")
     policy = options.build_policy(
         allow=allow,
         caps=cap,
@@ -179,6 +182,7 @@ def update_key(
             vault_key_id=find_key(server, key).vault_key_id, policy=policy, expected_policy_version=if_version
         )
         changed = server.call(server.vault_keys.UpdateVaultKeyPolicy, request).vault_key
+    _warn_of_unknown_endpoints(policy)
     _show(changed, as_json=as_json)
 
 
@@ -293,6 +297,11 @@ def _derived_cap(cap: policy_pb2.Cap) -> derived_keys.DerivedCap:
     if cap.WhichOneof("limit") == "calls":
         return derived_keys.DerivedCap(window, cap.calls)
     return derived_keys.DerivedCap(window, cap.amount.minor_units, cap.amount.currency_code)
+
+
+def _warn_of_unknown_endpoints(policy: policy_pb2.Policy) -> None:
+    for remark in servers.endpoint_remarks(policy.allow):
+        typer.echo(f"Warning: {remark}", err=True)
 
 
 def _show(key: pb.VaultKey, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spendgate import transport
+from spendgate.cli import probes
 from spendgate.cli.connection import read_settings
 from spendgate.cli.failure import CommandFailed, UsageWrong
 from spendgate.run import DEFAULT_SIDECAR
@@ -130,6 +131,8 @@ def _serve_http(settings: McpSettings, host: str, port: int) -> None:
             f"at {host} vault keys would cross the network unencrypted: listen on 127.0.0.1 behind a proxy "
             "with TLS; SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
         )
+    if problem := probes.port_problem(host, port):
+        raise CommandFailed(f"{problem}; stop what listens there, or choose another with --port")
     app = http_server(settings.sidecar_url).streamable_http_app(host=host)
     typer.echo(f"MCP server listens on http://{host}:{port}/mcp", err=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)

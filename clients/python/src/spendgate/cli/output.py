@@ -29,6 +29,9 @@ AsJson = Annotated[
 _WIDTH_ELSEWHERE = 240
 """Columns when nobody looks at a terminal: wide enough that no row of a table wraps."""
 
+_ANY_WIDTH = 10_000
+"""Columns to measure a table by that may be as wide as it likes."""
+
 
 def console() -> Console:
     """Return the console of standard output."""
@@ -53,14 +56,33 @@ def print_line(line: str) -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[str] = ()
 ) -> None:
-    """Print a table; the columns in `numbers` are aligned to the right."""
+    """Print a table; the columns in `numbers` are aligned to the right.
+
+    Where the terminal is too narrow for it, every row is printed as names and values instead: a cell that
+    is broken in two can't be read or copied.
+    """
     table = Table()
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    for row in rows:
+    shown = list(rows)
+    for row in shown:
         # Text, because a name may hold what rich would take for markup.
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    target = console()
+    natural = target.measure(table, options=target.options.update(max_width=_ANY_WIDTH)).maximum
+    if natural <= target.width or not sys.stdout.isatty():
+        target.print(table)
+        return
+    for row in shown:
+        _print_record(columns, row)
+
+
+def _print_record(columns: Sequence[str], row: Sequence[str]) -> None:
+    margin = max(map(len, columns)) + 2
+    for name, cell in zip(columns, row, strict=True):
+        if cell:
+            print_line(f"{name:<{margin}}" + cell.replace("\n", "\n" + " " * margin))
+    print_line("")
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:

@@ -34,6 +34,9 @@ def list_frozen_runs(
     if as_json:
         output.print_json({"frozenRuns": [output.as_dict(run) for run in found]})
         return
+    if not found:
+        output.print_line("No run is frozen.")
+        return
     output.print_table(
         ("run", "vault key", "frozen", "because of", "at"),
         (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from typing import NoReturn, TypedDict
 
 import typer
@@ -60,3 +62,16 @@ def become(module: str, arguments: list[str]) -> NoReturn:
     require_module(module.partition(".")[0])
     # Replaced, not started, so that signals and the exit code need no passing on.
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own program
+
+
+def endpoint_remarks(patterns: Sequence[str]) -> list[str]:
+    """Return what the sidecar's tables say against endpoints of a policy; nothing where it is missing."""
+    if importlib.util.find_spec("sidecar") is None:
+        return []
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar.known_endpoints", *patterns],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.splitlines()

@@ -201,14 +201,18 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 def _check_can_start(settings: UpSettings) -> None:
     """Raise `CommandFailed` for what would let a part fail, before any part is started."""
-    for host, port, option in (
+    ports = (
         (settings.policy_host, settings.policy_port, "--policy-port"),
         (settings.sidecar_host, settings.sidecar_port, "--sidecar-port"),
         (settings.sidecar_host, settings.sidecar_root_port, "--sidecar-root-port"),
-    ):
-        problem = probes.port_problem(host, port)
-        if problem:
-            raise CommandFailed(f"{problem}; stop what listens there, or choose another port with {option}")
+    )
+    problems = [(probes.port_problem(host, port), option) for host, port, option in ports]
+    taken = [f"{problem} ({option})" for problem, option in problems if problem]
+    if taken:
+        raise CommandFailed(
+            f"{'; '.join(taken)}. Stop what listens there, or choose other ports with these options, "
+            "or with SPENDGATE_POLICY_PORT, SPENDGATE_SIDECAR_PORT and SPENDGATE_SIDECAR_ROOT_PORT"
+        )
     # Two servers that append to the same file would ruin the count.
     socket_path = settings.data_dir / "redis.sock"
     if settings.redis_url is None and not probes.redis_problem(socket_path):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 
+from spendgate import transport
 from spendgate.cli.connection import SidecarAddress, reachable
 from spendgate.cli.failure import UsageWrong
 
@@ -26,6 +27,10 @@ ListenPort = Annotated[int, Field(ge=0, le=65535)]
 
 class UpSettings(SidecarAddress):
     """Settings of the servers that `spendgate up` starts, as the servers themselves read them."""
+
+    _certificates_are_given = field_validator("policy_cert", "sidecar_cert", mode="before")(
+        transport.refuse_empty_path
+    )
 
     redis_url: SecretStr | None = None
     """Redis that counts; without one a private Redis is started in the data directory."""

@@ -9,7 +9,7 @@ import typer
 from spendgate import currencies
 from spendgate.cli import output
 from spendgate.cli.connection import Account, DataDir, PolicyAddress, connect_with
-from spendgate.cli.key_lookup import KeyArgument, find_key
+from spendgate.cli.key_lookup import KeyArgument, find_parent
 from spendgate.cli.output import AsJson
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import vault_key_service_pb2 as pb
@@ -34,7 +34,7 @@ def show_usage(
     Caps of one call hold nothing and are not shown.
     """
     with connect_with(policy_address, data_dir, account) as server:
-        request = pb.GetVaultKeyUsageRequest(vault_key_id=find_key(server, key).vault_key_id, run_id=run)
+        request = pb.GetVaultKeyUsageRequest(vault_key_id=find_parent(server, key).vault_key_id, run_id=run)
         usage = server.call(server.vault_keys.GetVaultKeyUsage, request)
     if as_json:
         output.print_json(output.as_dict(usage))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from spendgate.testing import leaks
 from spendgate.testing.seat import Seat
 
 Agent = Callable[[Seat], Any]
@@ -115,5 +116,5 @@ async def _result(awaitable: Awaitable[Any]) -> Any:
 
 
 def _short(text: str) -> str:
-    flat = " ".join(text.split())
+    flat = leaks.without_keys(" ".join(text.split()))
     return flat if len(flat) <= 160 else f"{flat[:159]}…"

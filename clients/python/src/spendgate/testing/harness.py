@@ -101,7 +101,13 @@ class Harness:
         Outcomes arrive a moment after the agent has its answer: they are waited for.
         """
         give_up_at = time.monotonic() + _OUTCOMES_LIMIT_S
-        while _waits_for_outcome(found := self._recorded()) and time.monotonic() < give_up_at:
+        found: list[pb.AuditEvent] = []
+        while time.monotonic() < give_up_at:
+            # Stripe's side first: what is on record afterwards may be newer, and never older.
+            calls = self.stripe.calls()
+            found = self._recorded()
+            if not open_calls(found) and not _clear_since(unknown_calls(found), calls):
+                break
             time.sleep(_LOOK_EVERY_S)
         return [event for event in found if not run_id or event.run_id == run_id]
 
@@ -142,11 +148,7 @@ class Harness:
 
 def open_calls(events: Sequence[pb.AuditEvent]) -> list[pb.AuditEvent]:
     """Return the calls that were allowed and have no outcome on record."""
-    told = {
-        (event.authorization_id, event.attempt)
-        for event in events
-        if event.kind == pb.AUDIT_EVENT_KIND_SETTLEMENT
-    }
+    told = _outcomes(events)
     return [
         event
         for event in events
@@ -157,5 +159,26 @@ def open_calls(events: Sequence[pb.AuditEvent]) -> list[pb.AuditEvent]:
     ]
 
 
-def _waits_for_outcome(events: Sequence[pb.AuditEvent]) -> bool:
-    return bool(open_calls(events))
+def unknown_calls(events: Sequence[pb.AuditEvent]) -> list[pb.AuditEvent]:
+    """Return the outcomes that are still not known."""
+    return [event for event in _outcomes(events).values() if event.state == "unknown"]
+
+
+def _outcomes(events: Sequence[pb.AuditEvent]) -> dict[tuple[str, int], pb.AuditEvent]:
+    """Return the newest outcome of each try of each effect."""
+    return {
+        (event.authorization_id, event.attempt): event
+        for event in events
+        if event.kind == pb.AUDIT_EVENT_KIND_SETTLEMENT
+    }
+
+
+def _clear_since(unknown: Sequence[pb.AuditEvent], calls: Sequence[StripeCall]) -> bool:
+    """Tell whether Stripe has answered a repeat of what is unknown, so that the outcome is on its way."""
+    newest = {call.idempotency_key: call for call in calls}
+    return any(
+        call.is_clear
+        for event in unknown
+        for key, call in newest.items()
+        if key.endswith(f"~{event.authorization_id}~{event.attempt}")
+    )

@@ -29,7 +29,7 @@ class StripeCall:
     replayed: bool
     object_id: str
     fault: str
-    request_id: str
+    idempotency_key: str
     key_end: str
     """The last four characters of the key that it came with."""
     paid: int
@@ -38,6 +38,16 @@ class StripeCall:
     """What it moved or committed away from the account, in minor units."""
     shown: str
     """Query, headers and body as they came; a key that is where it belongs is left out."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether whoever asked knows from the answer what happened."""
+        return (
+            self.status is not None
+            and self.status < 500
+            and self.status not in {409, 429}
+            and self.fault != "drop_reply"
+        )
 
 
 class SimulatedStripe:
@@ -97,7 +107,7 @@ def _call(logged: Mapping[str, Any]) -> StripeCall:
         replayed=logged["replayed"],
         object_id=logged["object_id"] or "",
         fault=logged["fault"] or "",
-        request_id=logged["request_id"],
+        idempotency_key=logged["idempotency_key"] or "",
         key_end=logged["authorization"]["last4"],
         paid=sum(one["new"] or 0 for one in moved if one["direction"] == "in"),
         refunded=sum(one["new"] or 0 for one in moved if one["direction"] == "out"),

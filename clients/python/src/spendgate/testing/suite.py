@@ -13,7 +13,7 @@ import pytest
 from spendgate import cap_text
 from spendgate.testing import agent_runs, leaks, timeline
 from spendgate.testing.agent_runs import AgentRun
-from spendgate.testing.harness import Harness, open_calls
+from spendgate.testing.harness import Harness, open_calls, unknown_calls
 from spendgate.testing.seat import Seat
 from spendgate.testing.simulated_stripe import StripeCall
 from spendgate.v1 import audit_service_pb2 as pb
@@ -267,8 +267,8 @@ class EnforcementSuite:
         if self._uses_run_id(spendgate, seat):
             runs += self._run(spendgate, spendgate.seat(seat.vault_key, run_id=seat.run_id))
             self._check_payments(spendgate, runs, "by a run that was cancelled and started again")
-        lost = open_calls(spendgate.events())
-        lost += [event for event in spendgate.events() if event.state == "unknown"]
+        events = spendgate.events()
+        lost = [*open_calls(events), *unknown_calls(events)]
         if lost:
             _fail(
                 spendgate,
