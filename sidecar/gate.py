@@ -304,6 +304,8 @@ class Gate:
             raise refusals.outcome_unknown(verdict, str(error), repeatable=repeatable) from None
         finally:
             settlement.latency.FromNanoseconds(int((clock() - begun) * 1e9))
+        # A repeat has failed only where its answer tells of the first try.
+        settlement.replayed = verdict.duplicate
         reading = self._vendor.classify(call, answer, repeat=verdict.duplicate)
         sent.next_waits |= isinstance(reading, Failed) or (
             isinstance(reading, Succeeded) and reading.steps_follow

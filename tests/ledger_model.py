@@ -6,7 +6,7 @@ Tests run it beside the real one and compare every counter, state and decision.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from policy_server.core.policy import Cap
 from policy_server.core.window import Window
@@ -213,6 +213,9 @@ class LedgerModel:
         """Close a hold; return its state and whether it overran, or None when that is refused."""
         hold = self.holds[effect]
         after = {"succeeded": "settled", "failed": "released", "unknown": "unknown"}[report.outcome]
+        if after == "released" and report.stale:
+            # That a repeat was turned away says nothing of the first try.
+            after, report = "unknown", replace(report, outcome="unknown", amount=None)
         if report.attempt != hold.attempt:
             return None
         if hold.state == after or (hold.state, after) == ("settled", "unknown"):

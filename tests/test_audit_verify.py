@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -290,6 +292,13 @@ def test_the_command_verifies_files_offline_and_exits_by_what_it_found(bench: Be
         assert "30 events are complete and unchanged" in done.stdout
         assert "2 checkpoints" in done.stdout
         assert ("--public-key" in done.stdout) == (str(elsewhere) in arguments)
+    emptied = tmp_path / "emptied.sqlite"
+    shutil.copy(archive, emptied)
+    with contextlib.closing(sqlite3.connect(emptied, isolation_level=None)) as connection:
+        for (table,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'"
+        ).fetchall():
+            connection.execute(f"DELETE FROM {table}")
     stranger = SigningKey.read_or_make(elsewhere).public.pem
     public.write_text(stranger)
     done = verify_command(str(export), "--public-key", str(public))
@@ -305,6 +314,7 @@ def test_the_command_verifies_files_offline_and_exits_by_what_it_found(bench: Be
         ("nowhere",),
         (str(public),),
         (archive, "--expect", "nonsense"),
+        (str(emptied), "--expect", f"30:{'0' * 64}"),
         (archive, "--account", "x"),
         (str(export), "--account", "x"),
         ("--data-dir", str(tmp_path / "nowhere")),

@@ -204,6 +204,8 @@ def test_a_duplicate_that_is_turned_away_gives_nothing_back(stack: Stack, gate: 
             assert again.upstream_idempotency_key == first.upstream_idempotency_key
             again.failed(replayed=replayed, http_status=429)
         assert (stack.usage(key).held, stack.usage(key).settled) == (held, 0)
+        after = gate.authorize(key.text, CHARGE, usd(1900), "run-1", validate_only=True)
+        assert after.duplicate == (not replayed)
 
 
 def test_validation_holds_nothing(stack: Stack, gate: SpendGate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_what_is_no_derived_key_opens_nothing(vector: dict[str, Any]) -> None:
     """Also when it was signed with the right seed."""
     read = derived_key.parse(vector["key"])
     assert read is None or not any(read.opens(root) for root in ROOTS.values())
+
+
+def test_a_text_nested_too_deep_is_no_key_and_no_failure() -> None:
+    """A stranger's, to both who read it: the client and the server."""
+    link = urlsafe_b64encode(b'{"run":' + b"[" * 1200 + b"0" * 96).decode().rstrip("=")
+    begin, _, seal = VECTORS["derived_keys"][0]["derived_key"].split(".")
+    key = ".".join((begin, link, seal))
+    assert len(key) <= LENGTH_MAX
+    assert derived_key_id(key)
+    assert run_of(key) == ""
+    assert derived_key.parse(key) is None
 
 
 @settings(max_examples=300)

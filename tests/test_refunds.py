@@ -108,6 +108,19 @@ async def test_a_refund_gives_back_where_the_object_was_counted(world: World) ->
     assert counts[0]["usd/month"] == (400, 0)
 
 
+async def test_an_object_that_a_refund_gave_back_to_is_lowered_again_and_again(world: World) -> None:
+    """Its count stands in three parts then; the middle one, which counts nowhere, goes out whole."""
+    key = await world.key(usd(1000), **RESTORE)
+    await made(world, key, 100, "ch_1")
+    await made(world, key, 50, "re_1", REFUNDS)
+    raised = await refund(world, key, 100, object_id="re_1")
+    await world.settle(raised, 100, object_id="re_1")
+    before, _ = await world.count(key)
+    for seen in (10, 5, 0):
+        await world.observe(key, "re_1", seen)
+    assert await world.count(key) == (before - 50, 0)
+
+
 async def test_what_is_refunded_above_the_count_is_held_and_counted(world: World) -> None:
     """A refund of what another key charged is money as any other."""
     key = await world.key(usd(1000), **RESTORE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from policy_server.core.errors import FieldInvalid, HoldClosed, HoldNotFound
@@ -90,6 +92,28 @@ async def test_an_unknown_outcome_keeps_counting_until_it_is_known(
     amount = 900 if outcome is Outcome.SUCCEEDED else None
     assert (await world.settle(verdict, amount, outcome)).state is state
     assert await world.count(key) == counted
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        ({}, HoldState.RELEASED),
+        ({"stale": True}, HoldState.UNKNOWN),
+        ({"stale": True, "replayed": True}, HoldState.RELEASED),
+        ({"stale": True, "evidence": "event evt_1"}, HoldState.RELEASED),
+    ],
+)
+async def test_a_repeat_that_was_turned_away_says_nothing_of_the_first_try(
+    world: World, more: dict[str, Any], state: HoldState
+) -> None:
+    """The first may have paid: only its own answer, given again, or evidence gives the money back."""
+    key = await world.key(usd(1000))
+    verdict = await world.ask(key, 1000)
+    await world.settle(verdict, outcome=Outcome.UNKNOWN)
+    again = await world.ask(key, 1000)
+    assert again.duplicate
+    assert (await world.settle(again, outcome=Outcome.FAILED, **more)).state is state
+    assert await world.count(key) == (0, 0 if state is HoldState.RELEASED else 1000)
 
 
 @pytest.mark.parametrize("lazily", [False, True])

@@ -35,13 +35,16 @@ class Settler:
         self._strangers = strangers
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[SettleResult | SpendgateError]:
-        """Close each hold by itself, in order; an error in the list changed nothing."""
+        """Close each hold by itself, in order; an error in the list changed nothing.
+
+        That a repeat failed leaves its hold unknown, unless it tells of the first try.
+        """
         results: list[SettleResult | SpendgateError] = []
         known: list[tuple[int, tuple[str, Settlement]]] = []
         for index, settlement in enumerate(settlements):
             try:
                 account = await self._account(settlement.authorization_id)
-                known.append((index, (account, settlement)))
+                known.append((index, (account, settlement.as_far_as_known())))
                 results.append(HoldNotFound(settlement.authorization_id))
             except SpendgateError as error:
                 results.append(error)

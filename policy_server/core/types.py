@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 MAX_MINOR_UNITS = 2**53 - 1
@@ -228,6 +228,13 @@ class Settlement:
     """What shows the outcome, when nobody saw the vendor's answer."""
     unless_sent_after_ms: int | None = None
     """Change nothing when a repeat was allowed after this time."""
+    replayed: bool = False
+    """The answer is the one that the first try got."""
+
+    def as_far_as_known(self) -> Settlement:
+        """Return what it says of the effect: a repeat that was turned away says nothing of the first try."""
+        tells = self.outcome is not Outcome.FAILED or not self.stale or self.replayed or self.evidence
+        return self if tells else replace(self, outcome=Outcome.UNKNOWN, amount=None)
 
 
 @dataclass(frozen=True, slots=True)

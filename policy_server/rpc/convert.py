@@ -242,6 +242,7 @@ def settlement(message: policy_service_pb2.SettleRequest) -> Settlement:
         unless_sent_after_ms=_milliseconds("unless_sent_after", message.unless_sent_after)
         if message.HasField("unless_sent_after")
         else None,
+        replayed=message.replayed,
     )
 
 

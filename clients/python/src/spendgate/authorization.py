@@ -189,6 +189,8 @@ class SettlementFacts(TypedDict, total=False):
     latency: timedelta
     stale: bool
     """The answer may tell of an earlier time; set by itself for a duplicate."""
+    replayed: bool
+    """The answer is the first try's own, given again; without it a duplicate that failed stays unknown."""
     counted_object_id: str
 
 

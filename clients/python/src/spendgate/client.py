@@ -60,9 +60,7 @@ class Attempt:
         """Say that the vendor did it. ``amount`` is what its object commits now; left out, what was held."""
         self.outcome, self.amount, self.facts = Outcome.SUCCEEDED, amount, facts
 
-    def failed(
-        self, amount: Money | None = None, *, replayed: bool = False, **facts: Unpack[SettlementFacts]
-    ) -> None:
+    def failed(self, amount: Money | None = None, **facts: Unpack[SettlementFacts]) -> None:
         """Say that the vendor certainly did not do it: what was held is given back.
 
         Do so only when the vendor said no, or was not reached at all. After a
@@ -73,9 +71,7 @@ class Attempt:
         stays unknown, unless ``replayed`` says that the vendor's answer is the one
         that it gave to the first try, as Stripe's header Idempotent-Replayed does.
         """
-        tells = replayed or not self.authorization.duplicate
-        outcome = Outcome.FAILED if tells else Outcome.UNKNOWN
-        self.outcome, self.amount, self.facts = outcome, amount if tells else None, facts
+        self.outcome, self.amount, self.facts = Outcome.FAILED, amount, facts
 
 
 class SpendGate:
