@@ -439,6 +439,19 @@ def test_a_lost_reply_is_unknown_and_a_repeat_finds_the_first_charge(stack: Stac
     stack.settled(key, 1900)
 
 
+def test_a_lost_decline_is_found_by_a_repeat_and_gives_the_money_back(stack: Stack) -> None:
+    """Stripe gives the first answer again, which says that nothing was paid."""
+    key = stack.key()
+    agent = stack.agent(key, "run-1")
+    declined = {**CHARGE, "source": "tok_chargeDeclined"}
+    stack.simulator.fault("drop_reply")
+    assert agent.post("/charges", data=declined).status_code == 504
+    wait_for(lambda: stack.events(key, kind="AUDIT_EVENT_KIND_SETTLEMENT"), "the outcome is on record")
+    assert stack.usage(key).held == 1900
+    assert agent.post("/charges", data=declined).status_code == 402
+    stack.settled(key, 0)
+
+
 _SAYS_NOTHING = [("error_before", {"status": 429}), ("error_before", {"status": 401}), ("refuse", {})]
 
 
