@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 import grpc
 
@@ -60,6 +61,13 @@ class Decisions:
         """Wait until the call that is under way now is answered."""
         if self._under_way is not None:
             await asyncio.wait([self._under_way])
+
+    def once_answered(self, callback: Callable[[], None]) -> None:
+        """Call back when everybody has the answer of the call that is under way now."""
+        if self._under_way is None:
+            callback()
+        else:
+            self._under_way.add_done_callback(lambda _: callback())
 
     def _give_up(self, decided: asyncio.Future[pb.AuthorizeResponse]) -> None:
         if not decided.done():

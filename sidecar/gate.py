@@ -317,8 +317,13 @@ class Gate:
 
     def _forget(self, sent: _Sent) -> None:
         sent.settled.set_result(None)
-        if self._in_flight.get(sent.settlement.authorization_id) is sent:
-            del self._in_flight[sent.settlement.authorization_id]
+
+        def forget() -> None:
+            if self._in_flight.get(sent.settlement.authorization_id) is sent:
+                del self._in_flight[sent.settlement.authorization_id]
+
+        # A repeat that was decided on before the settlement may yet come to join it.
+        self._decisions.once_answered(forget)
 
     def _record(self, request: Request, refused: Refused) -> None:
         entry = pb.Refusal(
