@@ -19,6 +19,14 @@ from tests.simulation.telling import Ground, first_broken, private_ground, short
 SEEDS = range(150)
 SEEDS_FOR_A_MUTATION = range(300)
 
+NOTICED_LATE = {
+    "judges by an old policy": 104,
+    "repeats at Stripe what Stripe has forgotten": 123,
+    "believes a clock that was set forward": 108,
+    "takes what stands outside its search for absent": 262,
+}
+"""The first history that shows a rare mistake; it is told first, and saves time while it still shows it."""
+
 
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Ground]:
@@ -64,7 +72,8 @@ def test_a_seed_tells_the_same_history_in_every_process(ground: Ground) -> None:
 def test_the_simulation_notices(name: str, ground: Ground) -> None:
     """A mistake in the code breaks a promise in one of the first histories."""
     with MUTATIONS[name]():
-        assert first_broken(SEEDS_FOR_A_MUTATION, ground) is not None
+        late = NOTICED_LATE.get(name, 0)
+        assert first_broken((late, *SEEDS_FOR_A_MUTATION), ground) is not None
 
 
 @pytest.mark.timeout(300)
