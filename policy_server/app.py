@@ -15,19 +15,11 @@ from redis.exceptions import RedisError
 
 from policy_server import tokens
 from policy_server.archive.care import DatabaseCare
-from policy_server.archive.chain import linked
 from policy_server.archive.database import Database
 from policy_server.archive.reader import ThreadedArchive
 from policy_server.archive.signing import SigningKey
-from policy_server.core.administration import Administration
-from policy_server.core.authorizer import Authorizer
-from policy_server.core.continuity import Continuity
-from policy_server.core.directory import Directory
+from policy_server.composition import Core
 from policy_server.core.errors import ArchiveUnavailable, SpendgateError
-from policy_server.core.explainer import Explainer
-from policy_server.core.restoration import Restoration
-from policy_server.core.settler import Settler
-from policy_server.core.strangers import Strangers
 from policy_server.core.trail import Trail
 from policy_server.drainer_process import DrainerProcess
 from policy_server.listener import CALLS_MAX, CertificateUnusable, limits, listen
@@ -42,11 +34,6 @@ from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
 from policy_server.store.keys import ACCOUNTS
-from policy_server.store.ledger import RedisLedger
-from policy_server.store.marks import RedisMarks
-from policy_server.store.registry import RedisRegistry
-from policy_server.store.restorer import RedisRestorer
-from policy_server.store.scripts import Scripts
 from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe, read_authorities
 from spendgate.v1 import (
     account_service_pb2,
@@ -99,34 +86,22 @@ class PolicyServer:
         trust = _store_trust(settings)
         self._redis = connect(url, trust)
         self._watcher = connect_watcher(url, trust)
-        retention_ms = settings.retention_days * 86_400_000
         self._database = Database(settings.archive_url, settings.data_dir)
         self._archive = ThreadedArchive(self._database)
-        self._continuity = Continuity(self._archive, RedisMarks(self._redis))
-        scripts = Scripts(
-            self._redis,
-            self._continuity,
+        core = Core(
+            *(self._redis, self._archive, now_ms),
+            hold_ttl_ms=settings.hold_ttl_s * 1000,
+            retention_ms=settings.retention_days * 86_400_000,
             backlog_max=settings.audit_backlog_max,
             replicas=settings.redis_wait_replicas,
         )
-        ledger = RedisLedger(scripts, retention_ms=retention_ms)
-        registry = RedisRegistry(scripts, self._continuity)
-        directory = Directory(registry)
-        strangers = Strangers(now_ms)
-        self._settler = Settler(ledger, registry, directory, strangers)
-        authorizer = Authorizer(
-            *(ledger, registry, directory, now_ms),
-            strangers=strangers,
-            hold_ttl_ms=settings.hold_ttl_s * 1000,
-        )
-        self._explainer = Explainer(ledger, registry, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000)
-        self._policy = PolicyServicer(authorizer, self._settler)
-        self._administration = Administration(registry, ledger, now_ms)
-        self._restoration = Restoration(self._archive, RedisRestorer(self._redis), self._continuity, linked)
+        self._core = core
+        self._continuity = core.continuity
+        self._policy = PolicyServicer(core.authorizer, core.settler)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
         self._progress = RedisArchiveProgress(self._redis, settings.audit_backlog_max)
         self._care = DatabaseCare(
-            self._database, SigningKey.read_or_make(settings.data_dir), self._progress, registry, now_ms
+            self._database, SigningKey.read_or_make(settings.data_dir), self._progress, core.registry, now_ms
         )
         self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
@@ -202,12 +177,14 @@ class PolicyServer:
         )
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._policy, server)
         vault_key_service_pb2_grpc.add_VaultKeyServiceServicer_to_server(
-            VaultKeyServicer(self._administration, self._explainer), server
+            VaultKeyServicer(self._core.administration, self._core.explainer), server
         )
         account_service_pb2_grpc.add_AccountServiceServicer_to_server(
-            AccountServicer(self._administration), server
+            AccountServicer(self._core.administration), server
         )
-        ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(self._restoration), server)
+        ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(
+            LedgerServicer(self._core.restoration), server
+        )
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
             AuditServicer(self._trail, self._care), server
         )
@@ -221,7 +198,7 @@ class PolicyServer:
         while not stop.is_set():
             await asyncio.sleep(_EXPIRE_EVERY_S)
             try:
-                marked = await self._settler.expire_holds()
+                marked = await self._core.settler.expire_holds()
             except SpendgateError as error:
                 log.warning("overdue holds wait: %s", error.message)
                 continue
@@ -235,7 +212,7 @@ class PolicyServer:
 
     async def _record_counted(self) -> None:
         try:
-            await self._settler.record_counted_strangers()
+            await self._core.settler.record_counted_strangers()
         except SpendgateError as error:
             log.warning("how many strangers were refused can't be recorded now: %s", error.message)
 

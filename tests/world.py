@@ -8,16 +8,10 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from policy_server.core.administration import Administration
-from policy_server.core.authorizer import Authorizer
-from policy_server.core.continuity import Continuity
-from policy_server.core.directory import Directory
+from policy_server.composition import Core
 from policy_server.core.errors import SpendgateError
-from policy_server.core.explainer import Explainer
 from policy_server.core.policy import Cap, Policy
 from policy_server.core.ports import Archive, ArchivedEvent, ArchiveHead
-from policy_server.core.settler import Settler
-from policy_server.core.strangers import Strangers
 from policy_server.core.trail import Trail
 from policy_server.core.types import (
     Amount,
@@ -34,10 +28,6 @@ from policy_server.core.vault_key import parse
 from policy_server.core.window import Window
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import connect_watcher
-from policy_server.store.ledger import RedisLedger
-from policy_server.store.marks import RedisMarks
-from policy_server.store.registry import RedisRegistry
-from policy_server.store.scripts import Scripts
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -69,29 +59,19 @@ def calls(limit: int, window: Window, **more: Any) -> Cap:
     return Cap(limit, window, **more)
 
 
-class Server:
+class Server(Core):
     """One policy server's core; several share one Redis, as processes do."""
 
     def __init__(self, world: World, *, skew_ms: int = 0) -> None:
         """``skew_ms`` is how far the server's own clock is ahead of the store's."""
         clock = world.now
-        self.continuity = Continuity(world.archive, RedisMarks(world.redis))
-        scripts = Scripts(world.redis, self.continuity, backlog_max=world.backlog_max, clock=clock)
-        self.ledger = RedisLedger(scripts, retention_ms=world.retention_ms)
-        self.registry = RedisRegistry(scripts, self.continuity, clock=clock)
-        self.directory = Directory(self.registry)
-        self.strangers = Strangers(clock)
-        self.authorizer = Authorizer(
-            self.ledger,
-            self.registry,
-            self.directory,
-            lambda: clock() + skew_ms,
-            strangers=self.strangers,
+        super().__init__(
+            *(world.redis, world.archive, lambda: clock() + skew_ms),
             hold_ttl_ms=HOLD_TTL_MS,
+            retention_ms=world.retention_ms,
+            backlog_max=world.backlog_max,
+            store_clock=clock,
         )
-        self.explainer = Explainer(self.ledger, self.registry, clock, hold_ttl_ms=HOLD_TTL_MS)
-        self.settler = Settler(self.ledger, self.registry, self.directory, self.strangers)
-        self.administration = Administration(self.registry, self.ledger, clock)
 
     async def decide(self, call: SpendCall) -> Verdict:
         """Ask about one call; raises the error when nothing was decided."""

@@ -14,22 +14,13 @@ from unittest import mock
 
 from pydantic import SecretStr
 
-from policy_server.core.administration import Administration
-from policy_server.core.authorizer import Authorizer
-from policy_server.core.continuity import Continuity
-from policy_server.core.directory import Directory
+from policy_server.composition import Core
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy, RefundRule
-from policy_server.core.settler import Settler
-from policy_server.core.strangers import Strangers
 from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.store import exchange
-from policy_server.store.ledger import RedisLedger
-from policy_server.store.marks import RedisMarks
-from policy_server.store.registry import RedisRegistry
-from policy_server.store.scripts import Scripts
 from sidecar import gate
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
@@ -121,19 +112,16 @@ class ServerNode:
         self.process = SimulatedProcess(self.name)
         self.process.when_killed.append(self._died)
         client = world.redis.client(self.process)
-        continuity = Continuity(NothingArchived(), RedisMarks(client))
-        run_scripts = Scripts(client, continuity, clock=world.store_now)
-        ledger = RedisLedger(run_scripts, retention_ms=RETENTION_MS)
-        registry = RedisRegistry(run_scripts, continuity, clock=world.store_now)
-        directory = Directory(registry)
-        strangers = Strangers(self._now)
-        self._settler = Settler(ledger, registry, directory, strangers)
-        authorizer = Authorizer(
-            *(ledger, registry, directory, self._now), strangers=strangers, hold_ttl_ms=HOLD_TTL_MS
+        core = Core(
+            *(client, NothingArchived(), self._now),
+            hold_ttl_ms=HOLD_TTL_MS,
+            retention_ms=RETENTION_MS,
+            store_clock=world.store_now,
         )
+        self._settler = core.settler
         guard = Guard(admin_token=_ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
         self.rpc: Any = RpcServer(self.process, guard)
-        servicer = PolicyServicer(authorizer, self._settler)
+        servicer = PolicyServicer(core.authorizer, core.settler)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self.rpc)
         self.process.spawn(self._expire_holds())
         self.process.spawn(DrainerNode(world.archive, world.faults, world.now).run())
@@ -235,12 +223,12 @@ class World:
         self._keys: list[str] = []
         calm = Faults(seed, tell=self.tell)
         link = RedisLink(store, calm, loop, seed, lambda who, what: None).client(SimulatedProcess("operator"))
-        continuity = Continuity(NothingArchived(), RedisMarks(link))
-        operator = RedisRegistry(
-            Scripts(link, continuity, clock=self.store_now), continuity, clock=self.store_now
-        )
-        ledger: Any = None
-        self._operator = Administration(operator, ledger, self.store_now)
+        self._operator = Core(
+            *(link, NothingArchived(), self.store_now),
+            hold_ttl_ms=HOLD_TTL_MS,
+            retention_ms=RETENTION_MS,
+            store_clock=self.store_now,
+        ).administration
         self._policies: dict[str, Policy] = {}
         self._over = False
 
