@@ -36,7 +36,7 @@ from spendgate.v1.vault_key_service_pb2_grpc import VaultKeyServiceStub
 HERE = Path(__file__).parent
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CHARGE = {
-    "id": "ch_bench",
+    "id": "ch_$request_id",  # nginx makes each its own
     "object": "charge",
     "amount": 100,
     "amount_captured": 100,

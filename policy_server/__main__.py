@@ -20,7 +20,7 @@ from pydantic_settings import CliApp
 from policy_server.app import PolicyServer
 from policy_server.core.errors import SpendgateError
 from policy_server.settings import PolicyServerSettings
-from spendgate.process_memory import keep_private
+from spendgate.process_memory import collect_seldom, keep_private
 
 
 class PolicyServerOptions(
@@ -37,7 +37,9 @@ async def _serve(settings: PolicyServerSettings) -> None:
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
-    await PolicyServer(settings).run(stop)
+    server = PolicyServer(settings)
+    collect_seldom()
+    await server.run(stop)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pydantic_settings import CliApp
 from sidecar.app import Sidecar
 from sidecar.backends import CannotStart
 from sidecar.settings import SidecarSettings
-from spendgate.process_memory import keep_private
+from spendgate.process_memory import collect_seldom, keep_private
 
 
 class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_kebab_case=True):
@@ -31,7 +31,9 @@ async def _serve(settings: SidecarSettings) -> None:
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
-    await Sidecar(settings).run(stop)
+    sidecar = Sidecar(settings)
+    collect_seldom()
+    await sidecar.run(stop)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ local counters = {unpack(KEYS, 9)}
 if q.key_version > 0 and tonumber(redis.call('HGET', key_record, 'version') or 0) ~= q.key_version then
   return {'stale', text(number)}
 end
-if tonumber(redis.call('HGET', account_record, 'version') or 0) ~= q.account_version then
+if tonumber(account[2] or 0) ~= q.account_version then
   return {'stale', text(number)}
 end
 if q.expires_at_ms and (now >= q.expires_at_ms) ~= q.expired then
@@ -282,8 +282,8 @@ if #links > 0 then
     increase(q.exposure_prefix .. link.object, 'promised', link.promised)
   end
 end
-set(hold, unpack(fields))
-redis.call('HSET', hold, 'call', call) -- which the event has anyway
+redis.call('HSET', hold, 'call', call, unpack(fields))
+note(hold, unpack(fields)) -- and not the call, which the event has anyway
 keep_until(hold, now + q.retention_ms)
 redis.call('ZADD', deadlines, text(deadline), q.authorization_id)
 return decided(true, nil, nil, false, nil, q.object_id, text(deadline))

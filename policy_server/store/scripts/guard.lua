@@ -1,7 +1,8 @@
 
 -- Nothing is decided or changed in another ledger than the one that the server
 -- knows, nor in an older state of it than it has seen.
-if redis.call('HGET', account_record, 'epoch') ~= epoch or number < tonumber(ARGV[3]) then
+local account = redis.call('HMGET', account_record, 'epoch', 'version')
+if account[1] ~= epoch or number < tonumber(ARGV[3]) then
   return {'lost', text(number)}
 end
 -- What would have to be recorded has room, or nothing is done.
