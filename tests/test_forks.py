@@ -54,7 +54,7 @@ async def archived(redis: str) -> AsyncIterator[Archived]:
 
 
 async def test_a_ledger_that_went_on_without_an_event_is_closed(archived: Archived, redis: str) -> None:
-    """B has not heard of A's last decision and goes on in its place; A sees it, and B decides nothing more."""
+    """B has not heard of A's last decision and goes on without it; A sees it, and B decides nothing more."""
     world, replica = archived.world, Replica(redis)
     a, b = world.server, world.second_server()
     key = await world.key(usd(100))
@@ -126,7 +126,7 @@ async def test_a_ledger_that_was_closed_gets_no_new_name(archived: Archived, red
 
 
 async def test_records_of_another_ledger_are_read_anew(archived: Archived, redis: str) -> None:
-    """A revoke after a rebuild has the number of a lost change that a server remembers; it acts all the same."""
+    """A revoke after a rebuild has the number of a lost change that a server remembers; it acts."""
     world, replica = archived.world, Replica(redis)
     key = await world.key(usd(100))
     archived.drain()
