@@ -398,7 +398,7 @@ def _unresolved(account: str, authorization_id: str, fields: dict[str, str]) -> 
         held=Amount(int(fields["amount"]), currency) if currency else None,
         effect_name=call["idempotency_key"],
         object_id=fields["object_id"],
-        sender=call.get("sender", ""),
+        sender="" if "several_senders" in fields else call.get("sender", ""),
         held_at_ms=int(fields["held_at"]),
         last_send_ms=max(int(fields["deadline"]), int(fields.get("sent_at", 0))),
     )

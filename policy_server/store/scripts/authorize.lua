@@ -153,6 +153,10 @@ if h.state and h.state ~= 'released' then
       -- found that those never arrived must not close this one.
       local before = math.max(tonumber(h.deadline), tonumber(h.sent_at or 0))
       set(hold, 'sent_at', text(math.max(now, before + 1)))
+      if cjson.decode(h.call).sender ~= cjson.decode(call).sender then
+        -- Nobody's credentials alone show what became of all sendings.
+        set(hold, 'several_senders', '1')
+      end
     end
     return decided(true, nil, nil, true, 'forward', h.object_id)
   elseif h.state == 'settled' and h.object_id ~= '' then
