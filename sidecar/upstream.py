@@ -67,7 +67,8 @@ class Upstream:
     async def send(self, forward: Forward, *, begin_within_s: float | None = None) -> Answer:
         """Send one request; raise `NotSent` or `NoAnswer` when there is no whole answer.
 
-        A request that has waited for a connection for ``begin_within_s`` is not sent any more. An answer that streams is whole once its chunks are; they raise `NoAnswer` when it breaks off.
+        A request that has waited for a connection for ``begin_within_s`` is not sent any more. An answer
+        that streams is whole once its chunks are; they raise `NoAnswer` when it breaks off.
         """
         try:
             response = await self._begin_or_again(forward, self._limits(begin_within_s))
@@ -92,17 +93,17 @@ class Upstream:
         )
 
     async def _begin_or_again(
-        self, forward: Forward, timeout: aiohttp.ClientTimeout
+        self, forward: Forward, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
         """Send a request, and a read once more when the vendor closed the connection that was kept for it."""
         try:
-            return await self._begin(forward, timeout)
+            return await self._begin(forward, limits)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             if forward.method != "GET":
                 raise
-            return await self._begin(forward, timeout)
+            return await self._begin(forward, limits)
 
-    async def _begin(self, forward: Forward, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _begin(self, forward: Forward, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         if self._session is None:
             raise NotSent("the connection to the vendor is not open")
         origin = self._files_origin if forward.files else self._origin
@@ -113,7 +114,7 @@ class Upstream:
             headers=headers,
             data=forward.body or None,
             allow_redirects=False,
-            timeout=timeout,
+            timeout=limits,
         )
 
 

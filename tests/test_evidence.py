@@ -1,4 +1,4 @@
-"""What counts as evidence of a call at Stripe: of this call, of its object, of its kind of change, and complete."""
+"""What counts as evidence of a call at Stripe: of this call, its object and its change, and complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was never sent is believed only when it can't be sent any more: by every way to send it, and by every clock."""
+"""What was never sent is believed only when it can't be sent any more, in any way and by any clock."""
 
 from __future__ import annotations
 
