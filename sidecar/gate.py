@@ -35,9 +35,9 @@ _SETTLE_S = 0.5
 """How long an answer waits until its outcome is counted, where a next call needs that."""
 
 
-_SEND_WITHIN_S = 60.0
+SEND_WITHIN_S = 60.0
 """How old a question may be when its call is sent. Where a sidecar was suspended for longer, others may have
-found out by then that nothing was sent, and the agent may have paid in another attempt."""
+found out by then that nothing was sent, and the agent may have paid in another attempt. They count on it."""
 
 _UNANSWERED_MAX = 10_000
 """How many questions without an answer are remembered; each is small, and goes with its repeat."""
@@ -115,7 +115,7 @@ class Gate:
             )
         run_id, step = _run_of(request, call, vault_key)
         # No decision can be older than its question.
-        send_by_s = _clock_s() + _SEND_WITHIN_S
+        send_by_s = _clock_s() + SEND_WITHIN_S
         call, verdict = await self._decide(call, vault_key, run_id, step)
         if not call.changes:
             return _with_verdict(await self._read(call, verdict), call, verdict)
@@ -291,12 +291,14 @@ class Gate:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
-            if _clock_s() > send_by_s:
+            left_s = send_by_s - _clock_s()
+            if left_s <= 0:
                 raise NotSent("the sidecar stood still for too long after the decision")
-            answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
+            named = self._vendor.named(call, verdict.upstream_idempotency_key)
+            answer = await self._upstream.send(named, begin_within_s=left_s)
         except NotSent as error:
             if not verdict.duplicate:
-                settlement.outcome = pb.OUTCOME_FAILED
+                _fail(settlement, verdict)
                 sent.next_waits = True
             raise refusals.not_sent(verdict, str(error)) from None
         except NoAnswer as error:
@@ -313,6 +315,8 @@ class Gate:
         settlement.http_status = answer.status
         settlement.vendor_request_id = answer.header(self._vendor.request_id_header)[:255]
         fill(settlement, reading)
+        if isinstance(reading, Failed) and not verdict.duplicate:
+            _fail(settlement, verdict)
         return self._vendor.pass_back(answer)
 
     def _forget(self, sent: _Sent) -> None:
@@ -337,6 +341,12 @@ class Gate:
         )
         entry.refuse_time.GetCurrentTime()
         self._outbox.record(entry)
+
+
+def _fail(settlement: pb.SettleRequest, verdict: pb.AuthorizeResponse) -> None:
+    """Say that a first try failed, which says nothing of repeats that were allowed after its deadline."""
+    settlement.outcome = pb.OUTCOME_FAILED
+    settlement.unless_sent_after.CopyFrom(verdict.expire_time)
 
 
 def _clock_s() -> float:

@@ -73,7 +73,11 @@ class ReconcileOptions(
         return value
 
 
-async def _reconcile(settings: ReconcileOptions) -> Report:
+async def reconcile_once(settings: ReconcileOptions) -> Report:
+    """Find out unknown outcomes, compare what moved, and return what there is to tell.
+
+    Raises `CannotStart`, `CannotLook` and `grpc.aio.AioRpcError`.
+    """
     since_ms = int(parse_past(settings.since).timestamp() * 1000)
     report = Report(since_ms, time.time_ns() // 1_000_000, settings.dry_run)
     channel = policy_channel(settings)
@@ -112,7 +116,7 @@ def main() -> None:
     try:
         settings = CliApp.run(ReconcileOptions)
         logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        report = uvloop.run(_reconcile(settings))
+        report = uvloop.run(reconcile_once(settings))
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
         sys.exit("the settings can't be used:\n" + "\n".join(lines) + "\nSee docs/settings.md.")

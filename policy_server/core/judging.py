@@ -334,9 +334,9 @@ def refused_unrecorded(question: Question) -> Answer:
         expires_at_ms=0,
         shadow_reason=None,
         asked=None,
-        needed=None,
         froze=False,
         counts=(),
+        takes=(),
     )
 
 

@@ -256,7 +256,7 @@ class UnresolvedHold:
     sender: str
     held_at_ms: int
     last_send_ms: int
-    """After this time the call is not sent any more."""
+    """After this time nobody is allowed any more to send the call."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

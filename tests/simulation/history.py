@@ -25,7 +25,7 @@ from policy_server.store.scripts import newest_event
 from sidecar import gate
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
-from sidecar.gate import Gate
+from sidecar.gate import SEND_WITHIN_S, Gate
 from sidecar.outbox import Outbox
 from sidecar.paced import PacedReads
 from sidecar.policy_link import PolicyLink
@@ -170,7 +170,9 @@ class SidecarNode:
         self.process.spawn(self.outbox.run())
         reads = PacedReads(world.stripe.upstream(self.process, STRIPE_TIMEOUT_S), per_second=READS_PER_S)
         vendors = [(_STRIPE, reads, upstream.sender)]
-        self.process.spawn(Reconciler(link, vendors, quiet_s=QUIET_S).run(_RECONCILE_EVERY_S))
+        self.process.spawn(
+            Reconciler(link, vendors, quiet_s=QUIET_S, clock_s=world.loop.time).run(_RECONCILE_EVERY_S)
+        )
 
     def handle(self, request: Request, answered: Callable[[asyncio.Future[Answer]], None]) -> None:
         """Take a request in."""
@@ -291,7 +293,7 @@ class World:
         self.loop.skip(_RECONCILE_PAUSE_MAX_S)
         await asyncio.sleep(2 * _RECONCILE_EVERY_S)
         # Now each reconciler has seen all that is unresolved, and at the end of this absence counts.
-        self.loop.skip(QUIET_S)
+        self.loop.skip(SEND_WITHIN_S + QUIET_S)
         await asyncio.sleep(4 * _RECONCILE_EVERY_S)
 
     async def _set_up_keys(self) -> None:
