@@ -114,6 +114,35 @@ async def test_a_refusal_is_a_result_with_an_error(stack: Stack) -> None:
     assert stack.simulator.posts() == []
 
 
+async def test_a_frozen_run_is_told_as_such(stack: Stack) -> None:
+    """The refusal that freezes it says so in LangChain and over MCP, and no longer to ask for less."""
+    for number, call_once in enumerate((langchain_charge, mcp_charge)):
+        key = stack.key(caps=[cap(1000)], repeated_refusals_max=2)
+        deps = deps_of(stack, key, f"run-{number}")
+        before, froze, after = [await call_once(deps) for _ in range(3)]
+        assert "with at most 10.00 USD" in before
+        assert "frozen" not in before
+        for said in (froze, after):
+            assert "try again: no, this run is frozen; tell the user" in said
+    assert stack.simulator.posts() == []
+
+
+async def langchain_charge(deps: VaultDeps) -> str:
+    """What a graph's model is told; as an error."""
+    graph = graph_of(deps, ("charge", CARD))
+    (message,) = tool_messages(await graph.ainvoke({"messages": [("user", "bill")]}))
+    assert message.status == "error"
+    return str(message.content)
+
+
+async def mcp_charge(deps: VaultDeps) -> str:
+    """What an MCP client's model is told; as an error."""
+    async with Client(spendgate.mcp.stdio_server(deps)) as client:
+        refused = await client.call_tool("charge", CARD)
+    assert refused.is_error
+    return text(refused)
+
+
 def test_langchain_tools_need_a_run(stack: Stack) -> None:
     """They are made for one."""
     with pytest.raises(ValueError, match="name the run"):
