@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import httpx
@@ -237,6 +238,42 @@ def test_a_stdio_server_says_which_run_it_made_up(stack: Stack) -> None:
     )
     assert re.search(r"set SPENDGATE_RUN_ID=[0-9a-f-]{36} to continue it", started.stderr), started.stderr
     assert started.stdout == ""
+
+
+AWAY = "http://127.0.0.1:1"
+"""Where no sidecar is."""
+
+
+def test_a_stdio_server_without_a_sidecar_says_so_at_once(stack: Stack) -> None:
+    """On standard error, which MCP clients keep in their log; it serves all the same."""
+    parameters = stdio_command(stack, stack.key(), SPENDGATE_RUN_ID="order-42", SPENDGATE_SIDECAR_URL=AWAY)
+    started = subprocess.run(
+        [parameters.command, *parameters.args],
+        env=parameters.env,
+        input="",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert f"{AWAY} does not answer" in started.stderr
+    assert "start the sidecar with 'spendgate up'" in started.stderr
+    assert "SPENDGATE_SIDECAR_URL" in started.stderr
+    assert started.stdout == ""
+
+
+def test_an_http_server_without_a_sidecar_says_so_at_once(tmp_path: Path) -> None:
+    """And listens: it works as soon as the sidecar does."""
+    port = free_port()
+    process = Process(
+        "mcp",
+        [sys.executable, "-m", "spendgate.cli", "mcp", "--port", str(port), "--sidecar-url", AWAY],
+        folder=tmp_path,
+        ready=lambda process: answers(port),
+    )
+    with process:
+        assert f"{AWAY} does not answer" in process.log
+        assert "start the sidecar with 'spendgate up'" in process.log
 
 
 @pytest.fixture

@@ -169,7 +169,9 @@ async def allowed_endpoints(run: RunTools) -> set[str]:
         body = answer.json()
     except (httpx.TransportError, ValueError):
         raise MCPError(
-            types.INTERNAL_ERROR, f"the sidecar at {run.deps.sidecar} does not answer; try again later"
+            types.INTERNAL_ERROR,
+            f"the sidecar at {run.deps.sidecar} does not answer; start it with 'spendgate up', or say "
+            "where it is with SPENDGATE_SIDECAR_URL",
         ) from None
     if not answer.is_success:
         raise MCPError(types.INVALID_REQUEST, str(body["error"]["message"]))

@@ -17,6 +17,8 @@ from spendgate.cli.connection import read_settings
 from spendgate.cli.failure import CommandFailed, UsageWrong
 from spendgate.run import DEFAULT_SIDECAR
 
+_LOOK_S = 2.0
+
 
 class McpSettings(BaseSettings):
     """Settings of the MCP server, as SPENDGATE_<NAME> in the environment."""
@@ -122,6 +124,8 @@ def _serve_stdio(settings: McpSettings, purposes: list[str], fixed: dict[str, st
         )
     server = stdio_server(deps)
 
+    _say_whether_it_answers(settings.sidecar_url)
+
     async def serve() -> None:
         async with streams() as (read, write):
             await server.run(read, write, server.create_initialization_options())
@@ -141,9 +145,28 @@ def _serve_http(settings: McpSettings, host: str, port: int) -> None:
         )
     if problem := probes.port_problem(host, port):
         raise CommandFailed(f"{problem}; stop what listens there, or choose another with --port")
+    _say_whether_it_answers(settings.sidecar_url)
     app = http_app(settings.sidecar_url, host=host)
     typer.echo(f"MCP server listens on http://{host}:{port}/mcp", err=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+
+
+def _say_whether_it_answers(sidecar_url: str) -> None:
+    """Say on standard error what to do when the sidecar is away; the server works as soon as it is there."""
+    import httpx  # noqa: PLC0415 - comes with the SDK
+
+    try:
+        answer = httpx.get(f"{sidecar_url.rstrip('/')}/healthz", timeout=_LOOK_S, trust_env=False)
+        problem = "" if answer.is_success else f"answers {answer.status_code} and is no sidecar"
+    except httpx.TransportError as error:
+        problem = f"does not answer ({error})"
+    if problem:
+        typer.echo(
+            f"spendgate: {sidecar_url} {problem}, so every tool call fails: start the sidecar with "
+            "'spendgate up', or say where it is with --sidecar-url or SPENDGATE_SIDECAR_URL; 'spendgate "
+            "doctor' tells more",
+            err=True,
+        )
 
 
 def _parameters(fixed: list[str]) -> dict[str, str]:
