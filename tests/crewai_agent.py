@@ -36,8 +36,10 @@ class Scripted(BaseLLM):
             self.asked += 1
             return f"Thought: I work.\nAction: {tool}\nAction Input: {json.dumps(arguments)}"
         self.asked += 1
-        observed = [str(one["content"]) for one in messages if "Observation:" in str(one["content"])]
-        self.heard.extend(text.rpartition("Observation:")[2].strip() for text in observed)
+        own = [str(one["content"]) for one in messages if one["role"] == "assistant"]
+        self.heard.extend(
+            text.rpartition("Observation:")[2].strip() for text in own if "Observation:" in text
+        )
         return "Thought: I am done.\nFinal Answer: done"
 
     def supports_function_calling(self) -> bool:

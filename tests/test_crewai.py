@@ -77,12 +77,11 @@ class TestCrew(EnforcementSuite):
 
 async def test_a_frozen_run_is_told_as_such(stack: Stack) -> None:
     """A failure is a text in CrewAI; the one that freezes the run no longer asks for less."""
-    key = stack.key(caps=[cap(1000)], repeated_refusals_max=2)
+    key = stack.key(caps=[cap(1000)], repeated_refusals_max=1)
     sidecar = stack.origin().removesuffix("/stripe")
     # CrewAI itself stops equal calls, so that the words differ.
-    asked = [("charge", {**CARD, "description": f"try {number}"}) for number in range(3)]
-    before, froze, after = await kick_off(key.text, sidecar, "order-42", *asked)
-    assert "with at most 10.00 USD" in before
+    asked = [("charge", {**CARD, "description": f"try {number}"}) for number in range(2)]
+    froze, after = await kick_off(key.text, sidecar, "order-42", *asked)
     for said in (froze, after):
         assert "try again: no, this run is frozen; tell the user" in said
     assert stack.simulator.posts() == []
