@@ -35,6 +35,8 @@ check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --allow-subclassing-any examples/*.py
+	@cd examples/naive && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --strict *.py
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code
 	@sh protos/breaking.sh $(BIN)/buf

@@ -434,7 +434,7 @@ def test_an_archive_on_another_machine_needs_tls_that_verifies(url: str, safe: b
     if safe:
         PolicyServerSettings(**common)
         return
-    with pytest.raises(ValueError, match="archive_url leads to another machine"):
+    with pytest.raises(ValueError, match="ARCHIVE_URL leads to another machine"):
         PolicyServerSettings(**common)
     PolicyServerSettings(**common, allow_plaintext=True)
 

@@ -931,6 +931,34 @@ def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
     assert {cap["settled"] for cap in usage} | {cap["held"] for cap in usage} == {"0"}
 
 
+def test_a_chain_of_derived_keys_is_taken_as_the_trail_shows_it(
+    spendgate: Operator, policy_server: Process
+) -> None:
+    """The last of it is meant, with all that come from it: looked for by its id, and revoked."""
+    parent = spendgate("keys", "create", "parent", *SHOP, "--json").json["secretVaultKey"]
+    first = spendgate("keys", "derive", "--label", "first", stdin=parent).out.strip()
+    second = spendgate("keys", "derive", "--label", "second", stdin=first).out.strip()
+    third = spendgate("keys", "derive", "--label", "third", stdin=second).out.strip()
+    for run, key in enumerate((first, second, third)):
+        assert authorize(policy_server, key, f"run-{run}", 100) == "allow"
+    events = spendgate("audit", "list", "--key", "parent", "--json").json["auditEvents"]
+    chains = [event["derivedKeyId"] for event in events if event["derivedKeyId"]]
+    ids = [derived_key_id(key) for key in (first, second, third)]
+    assert chains == ["/".join(ids[:length]) for length in (3, 2, 1)]
+    for named in (("--derived", ids[1]), ("--derived", chains[1]), ("--key", second)):
+        found = spendgate("audit", "list", *named, "--json").json["auditEvents"]
+        assert [event["runId"] for event in found] == ["run-2", "run-1"], named
+    ended = spendgate("keys", "revoke", "parent", "--derived", chains[1])
+    assert ended.code == 0, ended.error
+    assert f"The key {ids[1]} derived from parent" in ended.out
+    for key, verdict in ((first, "allow"), (second, "deny"), (third, "deny")):
+        assert authorize(policy_server, key, "run-9", 100) == verdict
+    for wrong in ("/", f"{ids[0]}/", f"{ids[0]}//{ids[1]}", "parent", "/".join(ids[:1] * 5)):
+        refused = spendgate("keys", "revoke", "parent", "--derived", wrong)
+        assert refused.code != 0
+        assert "16 characters" in refused.error
+
+
 def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: Process) -> None:
     """From standard input, without asking the server; found in a leak, it ends and its parent does not."""
     secret = spendgate("keys", "create", "parent", *SHOP, "--json").json["secretVaultKey"]
@@ -955,7 +983,14 @@ def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: 
     assert by_id == by_key
     told = spendgate("explain", derived, "POST /v1/charges", "--amount", "usd 0.01", "--step", "two").out
     assert told.startswith("It would be refused: 1 (in the smallest unit of USD) would exceed the cap")
-    assert "'spendgate explain' tells" in spendgate("usage", derived).error
+    caps = spendgate("usage", derived, "--json").json["caps"]
+    assert [(one["cap"], one.get("derivedKeyId", ""), one["remaining"]) for one in caps] == [
+        ("calls/run", derived_key_id(derived), "4"),
+        ("usd/total", derived_key_id(derived), "0"),
+        ("usd/day", "", "48000"),
+    ]
+    assert derived_key_id(derived) in spendgate("usage", derived).out
+    assert "'spendgate explain' tells" in spendgate("keys", "show", derived).error
     assert spendgate("keys", "update", derived, "--allow", "GET /v1/*").code == 2
     ended = spendgate("keys", "revoke", derived)
     assert ended.code == 0

@@ -413,6 +413,29 @@ async def test_it_ends_with_its_parent_or_alone(world: World, parent: str) -> No
         await administration.revoke_derived_key(key_id_of(parent), derived_key_id(sibling))
 
 
+async def test_usage_shows_the_caps_of_a_whole_chain(world: World, parent: str) -> None:
+    """Each link's own, with what it has left; of no key that is another's, badly signed, or not whole."""
+    child = derive_key(parent, run_id="run", caps=[DerivedCap("total", 50, "USD"), DerivedCap("run", 3)])
+    grandchild = derive_key(child, caps=[DerivedCap("total", 20, "USD")])
+    for key, amount in ((child, 10), (grandchild, 5)):
+        assert (await world.ask(key, amount, step=str(amount))).allowed
+    usage = world.server.administration.usage
+    _, shown = await usage(key_id_of(parent), "", grandchild)
+    of = {derived_key_id(child): "child", derived_key_id(grandchild): "grandchild", "": "parent"}
+    assert [(of[one.derived_key_id], one.cap, one.limit - one.settled - one.held) for one in shown][:3] == [
+        ("child", "calls/run", 1),
+        ("child", "usd/total", 35),
+        ("grandchild", "usd/total", 15),
+    ]
+    assert {of[one.derived_key_id] for one in shown[3:]} == {"parent"}
+    stranger = derive_key(await world.key(usd(100)), run_id="run")
+    forged = f"{child[:-1]}{'A' if child[-1] != 'A' else 'Q'}"
+    for wrong in (stranger, forged, derived_key_id(child), parent):
+        with pytest.raises(FieldInvalid, match="derived_key") as refused:
+            await usage(key_id_of(parent), "", wrong)
+        assert wrong not in str(refused.value)
+
+
 async def test_who_reads_the_store_can_derive_nothing(world: World, parent: str) -> None:
     """What is stored of a key is taken for its secret in every way there is; and no seal is stored."""
     child = derive_key(parent, run_id="run")

@@ -33,7 +33,7 @@ from tests.processes import (
     token,
     wait_for,
 )
-from tests.stack import CHARGE, Simulator, sidecar_process, simulator_process
+from tests.stack import CHARGE, Simulator, Stack, sidecar_process, simulator_process
 from tests.test_cli import Operator, free_port, running
 from tests.test_grpcurl import GRPCURL
 from tests.tls_relay import tls_relay
@@ -374,6 +374,67 @@ def test_up_runs_everything_with_certificates_and_doctor_finds_it_in_order(ours:
         assert "SPENDGATE_SIDECAR_CA" in operator("up").error
 
 
+def found_wrong(operator: Operator, **more: str) -> dict[str, str]:
+    """What doctor says is wrong, by the name of the part."""
+    checks = json.loads(operator("doctor", "--json", **more).out)["checks"]
+    return {one["name"]: f"{one['detail']}: {one['remedy']}" for one in checks if one["result"] == "wrong"}
+
+
+def test_doctor_says_what_is_wrong_with_tls(secured: Secured, theirs: Authority) -> None:
+    """Which side lacks it, whose CA is wrong, which name, whose certificate; and which variable to set."""
+    sidecar = {
+        "SPENDGATE_SIDECAR_PORT": secured.origin.rpartition(":")[2],
+        "SPENDGATE_SIDECAR_CA": str(secured.ours.file),
+    }
+    assert found_wrong(secured.operator(**sidecar)) == {}
+    stranger = theirs.issue()
+    no_client = {"SPENDGATE_CLIENT_CERT": None, "SPENDGATE_CLIENT_KEY": None}
+    for change, policy, agents in (
+        (
+            {"SPENDGATE_POLICY_CA": None},
+            "uses TLS, and this side does not: set SPENDGATE_POLICY_CA",
+            "",
+        ),
+        ({"SPENDGATE_POLICY_CA": str(theirs.file)}, f"not trusted with {theirs.file}", ""),
+        (
+            {"SPENDGATE_POLICY_NAME": "other.internal"},
+            "is not for other.internal: set SPENDGATE_POLICY_NAME",
+            "",
+        ),
+        (no_client, "turns a client without certificate away: set SPENDGATE_CLIENT_CERT", "turns a client"),
+        (
+            {
+                "SPENDGATE_CLIENT_CERT": str(stranger.certificate),
+                "SPENDGATE_CLIENT_KEY": str(stranger.key),
+            },
+            "turns the certificate in SPENDGATE_CLIENT_CERT away",
+            "SPENDGATE_SIDECAR_CLIENT_CA",
+        ),
+        ({"SPENDGATE_SIDECAR_CA": None}, "", "uses TLS, and this side does not: set SPENDGATE_SIDECAR_CA"),
+        ({"SPENDGATE_SIDECAR_CA": str(theirs.file)}, "", f"not trusted with {theirs.file}"),
+    ):
+        wrong = found_wrong(secured.operator(**{**sidecar, **change}))
+        assert set(wrong) == {name for name, said in (("policy server", policy), ("sidecar", agents)) if said}
+        assert policy in wrong.get("policy server", "")
+        assert agents in wrong.get("sidecar", "")
+
+
+def test_doctor_says_that_a_server_has_no_tls(stack: Stack, ours: Authority, tmp_path: Path) -> None:
+    """Though this side is set up for it."""
+    operator = Operator(
+        tmp_path,
+        {
+            "SPENDGATE_POLICY_ADDRESS": policy_server_address(stack.policy_servers[0]),
+            "SPENDGATE_SIDECAR_PORT": stack.origin().removesuffix("/stripe").rpartition(":")[2],
+            "SPENDGATE_POLICY_CA": str(ours.file),
+            "SPENDGATE_SIDECAR_CA": str(ours.file),
+        },
+    )
+    wrong = found_wrong(operator)
+    assert "answers without TLS, and SPENDGATE_POLICY_CA asks for it here" in wrong["policy server"]
+    assert "or unset SPENDGATE_SIDECAR_CA here" in wrong["sidecar"]
+
+
 # --- nothing in the clear ------------------------------------------------------------
 
 
@@ -481,7 +542,7 @@ def test_what_stays_on_this_machine_is_told_from_what_does_not(target: str, loca
 def test_a_url_that_says_where_it_leads_in_its_query_leaves_this_machine(setting: str, url: str) -> None:
     """So it needs TLS, as any other."""
     given = {"redis_url": SecretStr("redis://localhost")} | {setting: SecretStr(url)}
-    with pytest.raises(ValueError, match=f"{setting} leads to another machine"):
+    with pytest.raises(ValueError, match=f"{setting.upper()} leads to another machine"):
         PolicyServerSettings.model_validate(given)
 
 
@@ -493,5 +554,5 @@ def test_the_environment_of_libpq_leads_the_archive_nowhere_in_the_clear(
     url = "postgresql:///db"
     PolicyServerSettings(redis_url=SecretStr("redis://localhost"), archive_url=SecretStr(url))
     monkeypatch.setenv(name, "192.0.2.1")
-    with pytest.raises(ValueError, match="archive_url leads to another machine"):
+    with pytest.raises(ValueError, match="ARCHIVE_URL leads to another machine"):
         PolicyServerSettings(redis_url=SecretStr("redis://localhost"), archive_url=SecretStr(url))

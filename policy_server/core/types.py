@@ -169,6 +169,8 @@ class Verdict:
     vault_key_id: str = ""
     retry_at_ms: int | None = None
     """When the same call may succeed at the earliest, if nobody changes anything; None means never."""
+    run_frozen: bool = False
+    """Whether a refusal froze the run, or found it frozen."""
     shadow_reason: DenyReason | None = None
     asked: Amount | None = None
     """What the first call with this effect asked for, with a duplicate."""

@@ -64,7 +64,12 @@ def _filter_option(flag: str, metavar: str | None, explanation: str) -> object:
 Run = Annotated[str, _filter_option("--run", "RUN", "Only this agent run.")]
 Key = Annotated[str, _filter_option("--key", "NAME_OR_ID", "Only this vault key; a revoked one by its id.")]
 Derived = Annotated[
-    str, _filter_option("--derived", "ID", "Only the derived key with this public id; --key takes one whole.")
+    str,
+    _filter_option(
+        "--derived",
+        "ID",
+        "Only the derived key with this public id, and those derived from it; --key takes one whole.",
+    ),
 ]
 DecisionOption = Annotated[Decision | None, _filter_option("--decision", None, "Only this verdict.")]
 KindOption = Annotated[Kind | None, _filter_option("--kind", None, "Only events of this kind.")]
@@ -383,8 +388,10 @@ def _filter(
 
 
 def _is_of(event: pb.AuditEvent, derived_key_id: str) -> bool:
-    """Tell whether the event is of this derived key; of "" all are."""
-    return derived_key_id in {"", event.derived_key_id}
+    """Tell whether the event is of this derived key, or of one that comes from it; of "" all are."""
+    # Of a chain as the trail has it, the last is meant.
+    wanted = derived_key_id.rpartition("/")[2]
+    return not wanted or wanted in event.derived_key_id.split("/")
 
 
 def _events(server: PolicyServer, wanted: pb.AuditFilter, limit: int) -> Iterator[pb.AuditEvent]:

@@ -14,7 +14,7 @@ import typer
 from pydantic import SecretStr
 from rich.text import Text
 
-from spendgate.cli import output, probes
+from spendgate.cli import output, probes, tls_probe
 from spendgate.cli.connection import DataDir, PolicyAddress, SidecarAddress, read_settings
 from spendgate.cli.output import AsJson
 
@@ -141,8 +141,12 @@ def _policy_server(settings: DoctorSettings) -> Check:
         "start it with 'spendgate up' or 'spendgate policy-server', or give --policy-address; see its log"
     )
     if problem:
-        return Check("policy server", "wrong", problem, remedy)
+        return _unreachable("policy server", problem, remedy, tls_probe.policy_server_problem(settings))
     return Check("policy server", "ok", f"serving at {settings.policy_address}")
+
+
+def _unreachable(name: str, problem: str, remedy: str, tls: tls_probe.Problem | None) -> Check:
+    return Check(name, "wrong", *((tls.detail, tls.remedy) if tls else (problem, remedy)))
 
 
 def _administration(settings: DoctorSettings, serving: Check) -> Check:
@@ -171,7 +175,7 @@ def _sidecar_live(settings: DoctorSettings) -> Check:
     problem = probes.sidecar_problem(settings, "/healthz")
     remedy = "start it with 'spendgate up' or 'spendgate sidecar', or set SPENDGATE_SIDECAR_PORT"
     if problem:
-        return Check("sidecar", "wrong", problem, remedy)
+        return _unreachable("sidecar", problem, remedy, tls_probe.sidecar_problem(settings))
     return Check("sidecar", "ok", f"live at {settings.sidecar_url}")
 
 
