@@ -82,8 +82,9 @@ class Bench:
         """Record events as the scripts do."""
         names = AccountKeys(account)
         self.redis.sadd(ACCOUNTS, account)
-        for _ in range(count):
-            number = int(self.redis.incr(names.sequence))
+        newest = int(self.redis.incrby(names.sequence, count))
+        pipeline = self.redis.pipeline(transaction=False)
+        for number in range(newest - count + 1, newest + 1):
             facts = {"run_id": f"run-{number}", "vault_key_id": "key", **call}
             kind, decision = facts.pop("kind", "decision"), facts.pop("decision", "allow")
             said = {
@@ -93,7 +94,8 @@ class Bench:
                 "epoch": "1-test",
                 "decision": decision,
             }
-            self.redis.xadd(names.audit, {k: v for k, v in said.items() if v}, id=f"{number}-0")
+            pipeline.xadd(names.audit, {k: v for k, v in said.items() if v}, id=f"{number}-0")
+        pipeline.execute()
 
     def archived(self, account: str = "default") -> list[int]:
         """The sequences of the archived events."""

@@ -21,12 +21,12 @@ from sqlalchemy import text
 from policy_server.archive import columns
 from policy_server.archive.chain import body_of, fields_of, genesis, link
 from policy_server.archive.database import ArchiveGone, ArchiveUrlInvalid, Database
-from policy_server.archive.drain import BATCH, CHECKPOINT_MS, TrailBroken
+from policy_server.archive.drain import BATCH, CHECKPOINT_MS, READ, TrailBroken
 from policy_server.archive.schema import metadata, sequence_of
 from policy_server.archive.signing import SigningKey, SigningKeyUnsafe
 from policy_server.archive.writer import HeadMoved
 from policy_server.core.errors import ArchiveUnavailable
-from policy_server.core.ports import ArchiveHead
+from policy_server.core.ports import ArchiveHead, Waiting
 from policy_server.core.types import AuditFilter
 from policy_server.settings import PolicyServerSettings
 from policy_server.store.keys import AccountKeys
@@ -352,13 +352,14 @@ def test_a_rewritten_archive_is_neither_gone_on_with_nor_signed(
     assert bench.verify().checkpoints == 0
 
 
-def test_an_archive_set_back_is_not_signed_before_it_is_at_the_mark_again(on_file: Bench) -> None:
+@pytest.mark.parametrize("count", [READ + 5, BATCH + 5])
+def test_an_archive_set_back_is_not_signed_before_it_is_at_the_mark_again(on_file: Bench, count: int) -> None:
     """Set back behind the batch that leads to the mark, a forged beginning could be signed in between."""
     bench = on_file
     moment = 1_000_000
     bench.clock, bench.kept = lambda: moment, 10_000
     bench.open()
-    bench.write(BATCH + 5)
+    bench.write(count)
     while bench.drainer.drain():
         pass
     with contextlib.closing(sqlite3.connect(bench.folder / "audit.sqlite")) as file, file:
@@ -371,6 +372,41 @@ def test_an_archive_set_back_is_not_signed_before_it_is_at_the_mark_again(on_fil
         for _ in range(3):
             bench.drainer.drain()
     assert bench.verify().checkpoints == 0
+
+
+def test_many_events_are_read_in_parts_and_archived_in_one_transaction(on_file: Bench) -> None:
+    """While a part is read, the store does nothing else."""
+    bench = on_file
+    bench.write(2 * READ + 5)
+    assert bench.drainer.drain() == 2 * READ + 5
+    assert bench.archived() == list(range(1, 2 * READ + 6))
+    assert bench.verify().findings == []
+
+
+def test_events_of_another_store_are_not_taken_for_those_that_follow(
+    on_file: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis failed over to an older replica between two parts, and goes on with other events."""
+    bench = on_file
+    bench.write(READ + 20)
+    look, looks = bench.backlog.look, []
+
+    def fail_over(account: str, first: int, limit: int) -> Waiting:
+        looks.append(first)
+        if len(looks) == 2:
+            names = AccountKeys("default")
+            bench.redis.delete(names.audit)
+            bench.redis.set(names.sequence, READ - 10)
+            bench.write(50, run_id="another")
+        return look(account, first, limit)
+
+    monkeypatch.setattr(bench.backlog, "look", fail_over)
+    moved = bench.drainer.drain()
+    assert moved in {READ, READ + 1}
+    with pytest.raises(TrailBroken, match="is not the one in the archive"):
+        bench.drainer.drain()
+    assert len(bench.archived()) == moved
+    assert bench.verify().findings == []
 
 
 def test_an_end_without_what_stands_before_it_is_an_error_unless_that_is_lost(on_file: Bench) -> None:

@@ -72,10 +72,10 @@ class ArchiveWriter:
         is not the end any more, and `ArchiveUnavailable`; then it may be there
         or not, and the next look tells.
         """
-        rows, end = _chained(tip, entries)
         with self._database.transaction(writes=True) as connection:
             account_id = _lock(connection, tip)
-            _insert_events(connection, [(event_id(account_id, row[0]), *row[1:]) for row in rows])
+            rows, end = _chained(account_id, tip, entries)
+            _insert_events(connection, rows)
             if checkpoint_at_ms:
                 self._keep_signed(connection, account_id, end, checkpoint_at_ms)
                 end = replace(end, checkpoint=end.sequence)
@@ -230,9 +230,9 @@ def _move(connection: Connection, account_id: int, end: Tip) -> None:
     )
 
 
-def _chained(tip: Tip, entries: Sequence[Entry]) -> tuple[list[tuple[Any, ...]], Tip]:
-    """Return the rows of events, without the account, and the end that they lead to."""
-    rows = []
+def _chained(account_id: int, tip: Tip, entries: Sequence[Entry]) -> tuple[list[tuple[Any, ...]], Tip]:
+    """Return the rows of events, and the end that they lead to."""
+    rows, before_first = [], event_id(account_id, 0)
     previous, here = tip.previous_hash, tip.hash
     reached_ms, set_back_ms, sequence = tip.reached_ms, tip.set_back_ms, tip.sequence
     epoch = tip.epoch
@@ -240,9 +240,11 @@ def _chained(tip: Tip, entries: Sequence[Entry]) -> tuple[list[tuple[Any, ...]],
         body = body_of(entry)
         previous, here = here, link(here, sequence, body)
         created_at_ms, *searched = columns.of_entry(entry)
-        reached_ms = max(reached_ms, created_at_ms)
-        set_back_ms = max(set_back_ms, reached_ms - created_at_ms)
-        rows.append((sequence, here, body.decode(), created_at_ms, reached_ms, *searched))
+        if created_at_ms >= reached_ms:
+            reached_ms = created_at_ms
+        elif reached_ms - created_at_ms > set_back_ms:
+            set_back_ms = reached_ms - created_at_ms
+        rows.append((before_first + sequence, here, body.decode(), created_at_ms, reached_ms, *searched))
     if entries:
         newest = entries[-1][1]
         epoch = dict(zip(newest[::2], newest[1::2], strict=True)).get(b"epoch", b"").decode()
