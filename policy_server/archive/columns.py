@@ -57,12 +57,8 @@ def of_body(body: bytes) -> Columns:
     parts = parts_of(body)
     layout = _layout(tuple(parts[::2]))
     values = list(_of_call(parts[layout.call]))
-    if body.isascii() and b"\\u" not in body:  # nothing in it that has to be replaced
-        for column, at in layout.own:
-            values[column] = parts[at]
-    else:
-        for column, at in layout.own:
-            values[column] = _clean(_readable(parts[at]))
+    for column, at in layout.own:
+        values[column] = _clean(_readable(parts[at]))
     return _columns(int(parts[layout.time]), values)
 
 
