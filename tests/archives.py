@@ -20,10 +20,11 @@ from pydantic import SecretStr
 
 from policy_server.archive.database import Database
 from policy_server.archive.drain import Drainer
+from policy_server.archive.losses import Loss
 from policy_server.archive.reader import ArchiveReader
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.stored import own_keys, stored_trails
-from policy_server.archive.verify import Report, Verification
+from policy_server.archive.verify import Known, Report, verify_trails
 from policy_server.archive.writer import ArchiveWriter
 from policy_server.store.backlog import RedisBacklog
 from policy_server.store.keys import ACCOUNTS, AccountKeys
@@ -81,8 +82,9 @@ class Bench:
         """Record events as the scripts do."""
         names = AccountKeys(account)
         self.redis.sadd(ACCOUNTS, account)
-        for _ in range(count):
-            number = int(self.redis.incr(names.sequence))
+        newest = int(self.redis.incrby(names.sequence, count))
+        pipeline = self.redis.pipeline(transaction=False)
+        for number in range(newest - count + 1, newest + 1):
             facts = {"run_id": f"run-{number}", "vault_key_id": "key", **call}
             kind, decision = facts.pop("kind", "decision"), facts.pop("decision", "allow")
             said = {
@@ -92,7 +94,8 @@ class Bench:
                 "epoch": "1-test",
                 "decision": decision,
             }
-            self.redis.xadd(names.audit, {k: v for k, v in said.items() if v}, id=f"{number}-0")
+            pipeline.xadd(names.audit, {k: v for k, v in said.items() if v}, id=f"{number}-0")
+        pipeline.execute()
 
     def archived(self, account: str = "default") -> list[int]:
         """The sequences of the archived events."""
@@ -102,11 +105,23 @@ class Bench:
         """How far Redis says that the archive is."""
         return int(self.redis.hget(AccountKeys(account).archived, "sequence") or 0)
 
+    def note_loss(self) -> Loss:
+        """Let the archive go on after what it has lost; return what."""
+        tip, mark = self.writer.tip("default"), self.backlog.look("default", 1, 1)
+        lost = Loss(tip.sequence + 1, mark.marked, mark.marked_hash)
+        self.writer.accept_loss(tip, lost, 1, "no backup")
+        return lost
+
+    def accept(self, lost: Loss, account: str = "default") -> None:
+        """Record that an operator accepts a loss."""
+        said = lost.acceptance(account, "no backup")
+        self.write(1, account, kind="administration", decision="", detail=said)
+
     def verify(self, expected: tuple[int, bytes] | None = None) -> Report:
         """Verify the account "default"."""
         with stored_trails(self.database, "default") as trails:
-            (trail,) = trails
-            return Verification(trail).run(own_keys(self.database), expected)
+            (report,) = verify_trails(trails, own_keys(self.database), Known(expected=expected))
+        return report
 
 
 def postgres_programs() -> Path | None:

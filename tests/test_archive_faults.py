@@ -200,9 +200,38 @@ def test_an_archive_that_was_removed_is_told_and_filled_again_when_that_is_accep
             wait_for(lambda: progress().accounts[0].archived_sequence == 7, "it is filled again", process)
             wait_for(lambda: health_of(process) == "SERVING", "health says so", process)
             (event,) = admin(admin.audit.ListAuditEvents, pb.ListAuditEventsRequest()).audit_events
-            assert event.detail == "accepted that the archive has lost events 1 to 6: a test"
+            words = "accepted that the archive has lost events 1 to 6 of the account default: a test"
+            assert event.detail == words
             with pytest.raises(grpc.RpcError, match="has all that was ever archived"):
                 admin(admin.audit.AcceptAuditLoss, pb.AcceptAuditLossRequest(reason="again"))
+
+
+def test_a_loss_whose_acceptance_was_not_recorded_is_accepted_once_more(redis: str) -> None:
+    """The policy server was killed between the note in the archive and the event."""
+    with temporary_folder() as folder:
+        with policy_server_process(folder, redis, name="before") as process:
+            running = Operation(process)
+            with running.stack:
+                running.spend(5)
+                running.wait_until_archived()
+        for path in folder.glob("audit.sqlite*"):
+            path.unlink()
+        bench = Bench(redis, folder)
+        lost = bench.note_loss()
+        assert bench.writer.unaccepted_loss("default") == lost
+        with (
+            policy_server_process(folder, redis, name="after") as process,
+            calling(process, "admin") as admin,
+        ):
+            request = pb.AcceptAuditLossRequest(reason="once more")
+            accepted = admin(admin.audit.AcceptAuditLoss, request)
+            assert (accepted.first_sequence, accepted.last_sequence) == (lost.first, lost.last)
+            wait_for(lambda: bench.archived() == [lost.last + 1], "the event is archived", process)
+            with pytest.raises(grpc.RpcError, match="has all that was ever archived"):
+                admin(admin.audit.AcceptAuditLoss, request)
+            report = bench.verify()
+            assert (report.findings, report.lost) == ([], 6)
+        bench.close()
 
 
 def test_a_full_disk_keeps_events_in_redis_and_drops_none(redis: str, tmp_path: Path) -> None:

@@ -251,6 +251,15 @@ def verify_trail(
             "--expect", metavar="SEQUENCE:HASH", help="An event that must be part of it.", show_default=False
         ),
     ] = "",
+    after: Annotated[
+        str,
+        typer.Option(
+            "--after",
+            metavar="SEQUENCE[:HASH]",
+            help="The event that an export was made to begin after.",
+            show_default=False,
+        ),
+    ] = "",
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -267,6 +276,7 @@ def verify_trail(
             *(["--account", account] if account else []),
             *(part for one in public_key or () for part in ("--public-key", str(one))),
             *(["--expect", expect] if expect else []),
+            *(["--after", after] if after else []),
             *(["--json"] if as_json else []),
             *(["--", target] if target else []),
         ],
@@ -341,7 +351,8 @@ def accept_loss(
 ) -> None:
     """Let an archive that has lost events go on after them, when no backup has them.
 
-    The gap stays visible: `spendgate audit verify` tells how many events are missing.
+    The gap stays visible: `spendgate audit verify` tells how many events are missing. Run it again when it
+    ended with an error: what accepts the loss is an event, and without it nobody believes it.
     """
     with connect_with(policy_address, data_dir, account) as server:
         request = pb.AcceptAuditLossRequest(account=server.account, reason=reason)
