@@ -97,8 +97,8 @@ class PolicyServer:
         self._settings = settings
         url = settings.redis_url.get_secret_value()
         trust = _store_trust(settings)
-        self._redis = connect(url, trust)
-        self._watcher = connect_watcher(url, trust)
+        self._redis = connect(url, trust, timeout_ms=settings.redis_timeout_ms)
+        self._watcher = connect_watcher(url, trust, timeout_ms=settings.redis_timeout_ms)
         retention_ms = settings.retention_days * 86_400_000
         self._database = Database(settings.archive_url, settings.data_dir)
         self._archive = ThreadedArchive(self._database)
@@ -120,7 +120,7 @@ class PolicyServer:
             hold_ttl_ms=settings.hold_ttl_s * 1000,
         )
         self._explainer = Explainer(ledger, registry, now_ms, hold_ttl_ms=settings.hold_ttl_s * 1000)
-        self._policy = PolicyServicer(authorizer, self._settler)
+        self._policy = PolicyServicer(authorizer, self._settler, store_timeout_ms=settings.redis_timeout_ms)
         self._administration = Administration(registry, ledger, now_ms)
         self._restoration = Restoration(self._archive, RedisRestorer(self._redis), self._continuity, linked)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)

@@ -33,6 +33,7 @@ from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.v1 import vault_key_service_pb2 as keys
 from spendgate.v1.error_reason_pb2 import ErrorReason
 from tests.processes import (
+    IN_TIME,
     Process,
     policy_server_address,
     policy_server_process,
@@ -682,7 +683,7 @@ def test_a_socket_that_can_not_be_made_is_said(redis: str, folder: Path) -> None
 @pytest.fixture
 def lone(own_redis: Process, folder: Path) -> Iterator[Process]:
     """A policy server over a Redis that the test may harm."""
-    with policy_server_process(folder, redis_url(own_redis)) as process:
+    with policy_server_process(folder, redis_url(own_redis), env=IN_TIME) as process:
         yield process
 
 
