@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import random
 import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -21,12 +26,14 @@ from tests.operation import Operation, health_of, operation
 from tests.postgres import Postgres, postgres_server
 from tests.processes import (
     clean_environment,
+    policy_server_address,
     policy_server_process,
     temporary_folder,
     wait_for,
 )
 from tests.rpc import calling
 from tests.tap import Tap
+from tests.test_cli import Operator
 
 
 def test_three_drainers_that_are_killed_between_steps_archive_every_event_once(
@@ -145,6 +152,112 @@ def test_a_full_disk_keeps_events_in_redis_and_drops_none(redis: str, tmp_path: 
     assert bench.archived() == list(range(1, 2_021))
     assert bench.verify().findings == []
     bench.close()
+
+
+def test_a_disk_without_room_stops_no_decision_and_is_told(redis: str) -> None:
+    """A real one, of four megabytes; when something is removed from it, it goes on by itself."""
+    with temporary_folder() as folder:
+        disk = folder / "disk"
+        disk.mkdir()
+        env = {"SPENDGATE_ARCHIVE_URL": f"sqlite:///{disk}/audit.sqlite"}
+        process = policy_server_process(folder, redis, env=env)
+        # In a mount namespace of its own, so that nothing is mounted for anybody else.
+        alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+        if subprocess.run([*alone, f"mount -t tmpfs tmpfs {disk}"], check=False).returncode:
+            pytest.skip("no file system can be mounted here, not even in a namespace of its own")
+        mounted = f'mount -t tmpfs -o size=4m tmpfs {disk} && exec "$0" "$@"'
+        process.argv = [*alone, mounted, *process.argv]
+        with process:
+            inside = Path(f"/proc/{process.pid}/root{disk}")
+            running = Operation(process)
+            with running.stack:
+                running.spend(5)
+                running.wait_until_archived()
+                fill = inside / "fill"
+                with pytest.raises(OSError, match="No space left"), fill.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+                running.spend(300)
+                running.wait_for_problem("disk is full")
+                running.spend(5)
+                fill.unlink()
+                running.wait_until_well()
+
+
+@contextlib.contextmanager
+def folder_away(archive: Path) -> Iterator[None]:
+    """Something else stands where the archive's folder was, as with a disk that was not mounted."""
+    away = archive.parent.rename(archive.parent.with_suffix(".away"))
+    archive.parent.touch()
+    yield
+    archive.parent.unlink()
+    away.rename(archive.parent)
+
+
+@contextlib.contextmanager
+def corrupted(archive: Path) -> Iterator[None]:
+    """The file has lost its first page; the operator puts back what there was."""
+    whole = archive.read_bytes()
+    archive.write_bytes(random.Random(1).randbytes(4096) + whole[4096:])
+    yield
+    archive.write_bytes(whole)
+
+
+@contextlib.contextmanager
+def unreachable(postgres: Postgres) -> Iterator[None]:
+    """Nobody listens at the address of the database."""
+    postgres.kill()
+    yield
+    postgres.start()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "refusal", "problem"),
+    [
+        (folder_away, "is not there any more", "can't be made"),
+        (corrupted, "file is not a database", "file is not a database"),
+        (unreachable, "Connection refused", "Connection refused"),
+    ],
+    ids=["folder away", "corrupted", "unreachable"],
+)
+def test_what_starts_without_its_archive_decides_nothing_says_why_and_goes_on_by_itself(
+    redis: str, trouble: Callable[[Any], contextlib.AbstractContextManager[None]], refusal: str, problem: str
+) -> None:
+    """Nobody could know whether Redis still has what was spent; when the archive is back, all is there."""
+    with contextlib.ExitStack() as opened:
+        folder = opened.enter_context(temporary_folder())
+        archive: Any = folder / "archive" / "audit.sqlite"
+        url = f"sqlite:///{archive}"
+        if trouble is unreachable:
+            archive = opened.enter_context(postgres_server())
+            url = archive.url
+        env = {"SPENDGATE_ARCHIVE_URL": url}
+        with policy_server_process(folder, redis, env=env, name="before") as process:
+            before = Operation(process)
+            with before.stack:
+                before.spend(5)
+                before.wait_until_archived()
+        with trouble(archive):
+            process = opened.enter_context(policy_server_process(folder, redis, env=env, name="after"))
+            running = Operation(process, before.key)
+            opened.enter_context(running.stack)
+            reason, message = running.refused()
+            assert reason == "ARCHIVE_UNAVAILABLE"
+            assert "nothing is decided before the audit archive has told which ledgers there were" in message
+            assert refusal in message
+            running.wait_for_problem(problem, decides=False)
+            asked = Operator(
+                folder,
+                {
+                    "SPENDGATE_POLICY_ADDRESS": policy_server_address(process),
+                    "SPENDGATE_DATA_DIR": str(folder),
+                },
+            )("doctor", "--json")
+            found = {check["name"]: check for check in json.loads(asked.out)["checks"]}
+            assert found["policy server"]["result"] == "wrong"
+            assert problem in found["audit archive"]["detail"]
+        wait_for(running.is_decided, "it goes on by itself", process)
+        running.wait_until_well()
 
 
 def test_a_frozen_database_stops_decisions_only_when_as_many_events_wait_as_may(redis: str) -> None:
