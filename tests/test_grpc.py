@@ -23,8 +23,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from pydantic import SecretStr
 
 from policy_server import app
+from policy_server.archive.database import Database
+from policy_server.archive.reader import ArchiveReader
 from policy_server.core.settler import Settler
 from policy_server.settings import PolicyServerSettings
+from policy_server.store.keys import AccountKeys
 from spendgate.v1 import account_service_pb2 as accounts
 from spendgate.v1 import amount_pb2, policy_pb2
 from spendgate.v1 import audit_service_pb2 as audit
@@ -815,7 +818,7 @@ def test_a_caller_that_hangs_up_leaves_nothing_for_the_next_one(admin: Caller, s
 # Stopping.
 
 
-def test_a_stop_loses_no_answer(own_redis: Process, lone: Process) -> None:
+def test_a_stop_loses_no_answer_and_no_event(own_redis: Process, lone: Process) -> None:
     """On SIGTERM calls under way get their answers: what is held is what callers were told."""
     with calling(lone, "admin") as admin, calling(lone, "sidecar") as sidecar:
         key, key_id = make_key(admin, day_cap(1_000_000))
@@ -849,6 +852,23 @@ def test_a_stop_loses_no_answer(own_redis: Process, lone: Process) -> None:
     with redis_client.Redis.from_url(redis_url(own_redis)) as client:
         (counter,) = client.keys("*:count:*")
         assert client.hget(counter, "held") == str(told).encode()
+        archived = archived_by(lone)
+        waiting = [
+            int(name.partition(b"-")[0])
+            for name, _ in client.xrange(AccountKeys("default").audit, min=f"({archived}")
+        ]
+        newest = int(client.get(AccountKeys("default").sequence))
+    # A busy machine may leave some for the next start.
+    assert [*range(1, archived + 1), *waiting] == list(range(1, newest + 1))
+
+
+def archived_by(server: Process) -> int:
+    """How far the archive of a server has come."""
+    archive = Database(None, server.folder)
+    try:
+        return ArchiveReader(archive).head("default")
+    finally:
+        archive.close()
     assert key_id in counter.decode()
 
 
