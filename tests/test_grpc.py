@@ -818,9 +818,9 @@ def test_a_caller_that_hangs_up_leaves_nothing_for_the_next_one(admin: Caller, s
 # Stopping.
 
 
-def test_a_stop_loses_no_answer_and_no_event(own_redis: Process, lone: Process) -> None:
+def test_a_stop_loses_no_answer_and_no_event(redis: str, policy_server: Process) -> None:
     """On SIGTERM calls under way get their answers: what is held is what callers were told."""
-    with calling(lone, "admin") as admin, calling(lone, "sidecar") as sidecar:
+    with calling(policy_server, "admin") as admin, calling(policy_server, "sidecar") as sidecar:
         key, key_id = make_key(admin, day_cap(1_000_000))
         stopping, enough = Event(), Event()
 
@@ -846,13 +846,14 @@ def test_a_stop_loses_no_answer_and_no_event(own_redis: Process, lone: Process) 
             workers = [pool.submit(spend, n) for n in range(8)]
             assert enough.wait(30)
             stopping.set()
-            lone.signal(signal.SIGTERM)
+            policy_server.signal(signal.SIGTERM)
             told = sum(worker.result() for worker in workers)
-    assert lone.wait() == 0
-    with redis_client.Redis.from_url(redis_url(own_redis)) as client:
+    assert policy_server.wait() == 0
+    with redis_client.Redis.from_url(redis) as client:
         (counter,) = client.keys("*:count:*")
         assert client.hget(counter, "held") == str(told).encode()
-        archived = archived_by(lone)
+        assert key_id in counter.decode()
+        archived = archived_by(policy_server)
         waiting = [
             int(name.partition(b"-")[0])
             for name, _ in client.xrange(AccountKeys("default").audit, min=f"({archived}")
@@ -869,7 +870,6 @@ def archived_by(server: Process) -> int:
         return ArchiveReader(archive).head("default")
     finally:
         archive.close()
-    assert key_id in counter.decode()
 
 
 async def test_a_command_that_swallows_its_cancellation_does_not_keep_a_server_from_stopping(
