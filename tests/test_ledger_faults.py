@@ -28,9 +28,7 @@ REBUILD_STEPS: dict[str, tuple[bytes, bool]] = {
     # Which message between the rebuilding server and Redis is kept: with which mark, and whether its reply.
     "before anything is touched": (b":rebuild\r\n", False),
     "after the epoch is taken away": (b"HDEL", True),
-    "before what is left is wiped": (b"SCAN", False),
     "before counters and holds are written": (b"PEXPIREAT", False),
-    "after the numbers are written": (b":sequence\r\n", True),
     "before the ledger may be used": (script("restore").sha.encode(), False),
     "after the ledger may be used": (script("restore").sha.encode(), True),
 }
