@@ -16,8 +16,6 @@ from spendgate.v1.policy_service_pb2 import AuthorizeRequest
 from tests.processes import Process, policy_server_address, policy_server_process, temporary_folder, wait_for
 from tests.rpc import calling, charge, day_cap, failure, make_key
 
-_runs = itertools.count(1)
-
 AUDIT_SERVICE = "spendgate.v1.AuditService"
 
 
@@ -39,6 +37,7 @@ class Operation:
         self.stack = contextlib.ExitStack()
         self.admin = self.stack.enter_context(calling(process, "admin"))
         self.sidecar = self.stack.enter_context(calling(process, "sidecar"))
+        self._runs = itertools.count(1_000 if key else 1)
         self.key = key or make_key(self.admin, day_cap(10**9))[0]
 
     def spend(self, count: int) -> None:
@@ -61,7 +60,7 @@ class Operation:
         return True
 
     def _call(self) -> AuthorizeRequest:
-        return charge(self.key, 1, f"run-{next(_runs)}")
+        return charge(self.key, 1, f"run-{next(self._runs)}")
 
     def drainer(self) -> int:
         """The process id of the drainer."""

@@ -70,10 +70,24 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and wait until it answers; after a kill it reads its log again first."""
+        self._launch()
+        wait_for(self._is_ready, "PostgreSQL answers")
+
+    def _is_ready(self) -> bool:
+        assert self._server is not None
+        if self._server.poll() is not None:
+            # What is left of one that was killed may still have its memory for a moment.
+            self._launch()
+        return _READY in self._log.read_text()
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / f"postgres-{self._starts}.log"
+
+    def _launch(self) -> None:
         self._starts += 1
-        log_path = self._folder / f"postgres-{self._starts}.log"
         options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={self._port}", "-c", "fsync=off"]
-        with log_path.open("wb") as log:
+        with self._log.open("wb") as log:
             self._server = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder, *options],
                 user=self._user,
@@ -82,7 +96,6 @@ class Postgres:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(lambda: _READY in log_path.read_text(), "PostgreSQL answers")
 
     def stop(self) -> None:
         """Stop it, whatever state it is in."""
