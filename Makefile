@@ -51,9 +51,10 @@ simulate: $(READY) ## Tell SEEDS (1000) histories in which anything may break, o
 	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(AGENTS),--agents $(AGENTS))
 
 .PHONY: bench
-bench: $(READY) ## Measure the whole path beside a bare proxy, and reading and the archive by themselves.
+bench: $(READY) ## Measure the whole path beside a bare proxy, and reading, the archive and memory by themselves.
 	@$(BIN)/python -m bench.reading
 	@$(BIN)/python -m bench.archive
+	@$(BIN)/python -m bench.memory
 	@$(BIN)/python -m bench
 
 .PHONY: fuzz

@@ -31,6 +31,9 @@ class PolicyServerSettings(BaseSettings):
     redis_url: SecretStr
     """Redis that counts, as redis://, rediss://, unix:// or redis+cluster://. Required."""
 
+    redis_timeout_ms: Annotated[int, Field(ge=50, le=5_000)] = 250
+    """How long Redis may take to answer before nothing is decided; sidecars wait by a limit of their own."""
+
     redis_wait_replicas: Annotated[int, Field(ge=0, le=5)] = 0
     """How many replicas must have a change before it counts as done; else there is no decision."""
 

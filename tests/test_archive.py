@@ -30,7 +30,8 @@ from policy_server.core.ports import ArchiveHead, Waiting
 from policy_server.core.types import AuditFilter
 from policy_server.settings import PolicyServerSettings
 from policy_server.store.keys import AccountKeys
-from tests.archives import Bench, postgres_server
+from tests.archives import Bench
+from tests.postgres import postgres_server
 
 AUDIT = AccountKeys("default").audit
 
@@ -38,8 +39,8 @@ AUDIT = AccountKeys("default").audit
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A real PostgreSQL for all tests."""
-    with postgres_server() as url:
-        yield url
+    with postgres_server() as server:
+        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

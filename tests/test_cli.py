@@ -772,6 +772,12 @@ def test_up_told_to_stop_loses_no_call_under_way(up: Operator) -> None:
         assert (day["settled"], day["held"]) == ("1900", "0")
 
 
+@pytest.mark.parametrize("drain_s", [0, 20, 600])
+def test_up_kills_no_part_in_the_time_that_it_has_to_stop(drain_s: float) -> None:
+    """A sidecar gives calls so long, and settlements as long again."""
+    assert UpSettings(drain_s=drain_s).stop_limit_s > 2 * drain_s
+
+
 def test_up_ends_when_a_part_ends(up: Operator) -> None:
     with running(up, "--no-demo-key") as (process, summary):
         assert summary["demoKeyFile"] == ""

@@ -19,10 +19,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
+from policy_server.archive.database import Database
+from policy_server.archive.reader import ArchiveReader
 from policy_server.settings import PolicyServerSettings
 from spendgate import transport
 from tests import rpc
 from tests.certificates import HERE, Authority, Issued
+from tests.operation import operation
+from tests.postgres import Postgres, postgres_server
 from tests.processes import (
     Process,
     ProcessFailed,
@@ -269,6 +273,71 @@ def test_a_policy_server_takes_no_redis_that_is_not_the_one_it_knows(
         with pytest.raises(ProcessFailed, match="Redis does not answer"), process:
             pass
     assert "hunter2" not in process.log
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL, which speaks no TLS itself."""
+    with postgres_server() as server:
+        yield server
+
+
+def verified(port: int, ca: Authority, name: str = HERE) -> str:
+    """The address of a PostgreSQL that must show a certificate of ``ca`` for ``name``."""
+    where = f"postgresql://spendgate:hunter2@{name}:{port}/postgres"
+    return f"{where}?hostaddr={HERE}&sslmode=verify-full&sslrootcert={ca.file}"
+
+
+def test_the_archive_is_reached_over_tls_that_verifies(
+    redis: str, ours: Authority, postgres: Postgres
+) -> None:
+    """With a certificate on both ends, as docs/operating.md shows it."""
+    own = ours.issue("spendgate")
+    own.key.chmod(0o600)
+    with tls_relay(postgres.socket, ours.issue(), ours, as_postgres=True) as port:
+        url = f"{verified(port, ours)}&sslcert={own.certificate}&sslkey={own.key}"
+        with operation(redis, SPENDGATE_ARCHIVE_URL=url) as running:
+            running.spend(5)
+            running.wait_until_well()
+            archived = running.progress()[1].archived_sequence
+    assert 0 < archived == newest_archived(postgres)
+
+
+def newest_archived(postgres: Postgres) -> int:
+    """How far the archive in a database is, asked without TLS."""
+    database = Database(SecretStr(postgres.url), Path())
+    try:
+        return ArchiveReader(database).head("default")
+    finally:
+        database.close()
+
+
+NO_ARCHIVE = {
+    "wrong CA": "certificate verify failed",
+    "expired": "certificate verify failed",
+    "wrong host": 'certificate for "elsewhere.internal" does not match host name',
+    "no TLS": "does not support SSL",
+}
+
+
+@pytest.mark.parametrize("what", NO_ARCHIVE)
+def test_no_archive_is_taken_that_is_not_the_one_it_knows(
+    redis: str, ours: Authority, theirs: Authority, postgres: Postgres, what: str
+) -> None:
+    """Nothing is decided, no password is sent and none is told, and it is said what is wrong."""
+    shown = shown_instead(what, ours, theirs)
+    with tls_relay(postgres.socket, shown, as_postgres=True) as port:
+        url = verified(postgres.port if what == "no TLS" else port, ours)
+        with (
+            temporary_folder() as folder,
+            policy_server_process(folder, redis, env={"SPENDGATE_ARCHIVE_URL": url}) as server,
+            rpc.calling(server, "sidecar") as caller,
+        ):
+            request = rpc.charge("vk_" + 12 * "a" + "_" + 32 * "a", 1, "run-1")
+            _, reason, _, message = rpc.failure(caller, caller.policy.Authorize, request)
+            assert reason == "ARCHIVE_UNAVAILABLE"
+            assert NO_ARCHIVE[what] in message
+            assert "hunter2" not in server.log + message
 
 
 def test_a_client_that_never_ends_its_handshake_is_given_up(ours: Authority, tmp_path: Path) -> None:

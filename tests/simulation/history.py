@@ -20,7 +20,7 @@ from policy_server.core.policy import Cap, Policy, RefundRule
 from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
-from policy_server.store import exchange
+from policy_server.store.connection import TIMEOUT_MS
 from policy_server.store.scripts import newest_event
 from sidecar import gate
 from sidecar.decisions import Decisions
@@ -48,7 +48,6 @@ STRIPE_TIMEOUT_S = 20.0
 DECISION_TIMEOUT_S = 0.45
 QUIET_S = 600.0
 READS_PER_S = 5.0
-STORE_TIMEOUT_S = 0.25
 AGENTS_MAX = 4
 _SIDECAR_TOKEN, _ADMIN_TOKEN = SecretStr("sidecar-token"), SecretStr("admin-token")
 _SKEW_MAX_MS = 20 * MINUTE
@@ -122,7 +121,7 @@ class ServerNode:
         self._settler = core.settler
         guard = Guard(admin_token=_ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
         self.rpc: Any = RpcServer(self.process, guard)
-        servicer = PolicyServicer(core.authorizer, core.settler)
+        servicer = PolicyServicer(core.authorizer, core.settler, store_timeout_ms=TIMEOUT_MS)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self.rpc)
         self.process.spawn(self._expire_holds())
         self.process.spawn(DrainerNode(world.archive, world.faults, world.now).run())
@@ -477,17 +476,13 @@ def _resolve(reply: asyncio.Future[Answer], answer: Answer) -> None:
 
 @contextmanager
 def _nothing_from_outside(seed: int) -> Iterator[None]:
-    """Make what programs draw for names and secrets come from the seed, and keep their logs quiet.
-
-    What other tests set for a real, busy machine does not hold here, where time is made up.
-    """
+    """Make what programs draw for names and secrets come from the seed, and keep their logs quiet."""
     chance = random.Random(f"{seed} secrets")
     logging.disable(logging.CRITICAL)
     drawn = random.getstate()
     random.seed(seed)
     with (
         mock.patch.object(secrets, "token_bytes", lambda size=32: chance.randbytes(size)),
-        mock.patch.object(exchange, "STORE_TIMEOUT_S", STORE_TIMEOUT_S),
         mock.patch.object(gate, "_clock_s", lambda: asyncio.get_running_loop().time()),
         mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
     ):
