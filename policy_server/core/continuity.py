@@ -129,17 +129,15 @@ class Continuity:
             raise LedgerLost(account)
 
     async def watch(self) -> None:
-        """Look whether the store has every known ledger, and say what changed.
+        """Learn how far store and archive have come, look whether any ledger is lost, and say what changed.
 
-        Of lost ones, and while the archive has never answered, the archive is
-        asked again: another server may have rebuilt them.
+        A server that nobody asks knows of what others count by this alone. Of a lost
+        ledger the archive may tell that another server has rebuilt it.
         """
-        if not self._consulted:
-            await self._consult()
-        await self._look()
-        if self._lost:
-            await self._consult()
+        if self._consulted:  # what the store has now is known even while the archive does not answer
             await self._look()
+        await self._consult()
+        await self._look()
 
     @property
     def is_usable(self) -> bool:
@@ -177,6 +175,7 @@ class Continuity:
         for account, present in zip(expected, await self._marks.marks(list(expected)), strict=True):
             known = expected[account]
             if continues(known, present):
+                self.saw(account, present.epoch, present.sequence)
                 if self._lost.pop(account, None):
                     log.warning("the ledger of account %s is there again", account)
             elif account not in self._lost:

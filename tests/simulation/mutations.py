@@ -16,7 +16,10 @@ from typing import Any
 from unittest import mock
 
 from policy_server.core import judging
+from policy_server.core.continuity import Continuity, continues
 from policy_server.store import scripts
+from policy_server.store.images import Ledger
+from policy_server.store.restorer import RedisRestorer
 from policy_server.store.scripts import Script, script
 from sidecar import reconciler
 from sidecar.reconciler import Reconciler
@@ -92,6 +95,64 @@ def _narrow_search() -> AbstractContextManager[Any]:
     return mock.patch.object(evidence, "_CLOCKS_APART_MAX_S", evidence._CLOCKS_APART_S)
 
 
+@contextlib.contextmanager
+def _rebuild_leaves_out(what: Callable[[str, str], bool]) -> Iterator[None]:
+    """A rebuild that writes no field of which ``what`` tells, by its key and its name."""
+    right = Ledger.forget_gone
+
+    def forget_gone(self: Ledger, now_ms: int) -> None:
+        right(self, now_ms)
+        for name, image in self.keys.items():
+            image.fields = {field: value for field, value in image.fields.items() if not what(name, field)}
+        right(self, now_ms)
+
+    with mock.patch.object(Ledger, "forget_gone", forget_gone):
+        yield
+
+
+def _rebuild_forgets_deadlines() -> AbstractContextManager[Any]:
+    return mock.patch.object(Ledger, "deadlines", property(lambda self: {}))
+
+
+@contextlib.contextmanager
+def _rebuild_reads_the_archive_only() -> Iterator[None]:
+    async def left_in_stream(self: Any, names: Any, head: Any, epoch: str) -> tuple[list[Any], list[Any]]:
+        return [], [entry async for entry in self._entries(names) if entry[0] > head.sequence]
+
+    with mock.patch.object(RedisRestorer, "_left_in_stream", left_in_stream):
+        yield
+
+
+@contextlib.contextmanager
+def _rebuild_takes_no_epoch_away() -> Iterator[None]:
+    right = RedisRestorer._ask
+
+    async def ask(self: Any, reply: Any) -> Any:
+        if getattr(reply, "__name__", "") == "hdel":
+            reply.close()
+            return 0
+        return await right(self, reply)
+
+    with mock.patch.object(RedisRestorer, "_ask", ask):
+        yield
+
+
+def _idle_servers_learn_nothing() -> AbstractContextManager[Any]:
+    async def watch(self: Continuity) -> None:
+        if not self._consulted or self._lost:
+            await self._consult()
+        expected = dict(self._known)
+        for account, present in zip(expected, await self._marks.marks(list(expected)), strict=True):
+            if continues(expected[account], present):
+                self._lost.pop(account, None)
+            else:
+                self._lost[account] = present
+
+    return mock.patch.object(Continuity, "watch", watch)
+
+
+_IS_LOST = "redis.call('HGET', account_record, 'epoch') ~= epoch or number < tonumber(ARGV[3])"
+
 MUTATIONS: dict[str, Mutation] = {
     "forgets to hold in one cap": _lua(
         "authorize",
@@ -136,4 +197,20 @@ MUTATIONS: dict[str, Mutation] = {
     "gives a hold back twice": _lua(
         "settle", ("add(counters, 'held', -held)", "add(counters, 'held', -2 * held)")
     ),
+    "decides in another ledger": _lua("authorize", (_IS_LOST, "number < tonumber(ARGV[3])")),
+    "decides in an older ledger": _lua(
+        "authorize", (_IS_LOST, "redis.call('HGET', account_record, 'epoch') ~= epoch")
+    ),
+    "learns nothing while nobody asks": _idle_servers_learn_nothing,
+    "forgets effects in a rebuild": lambda: _rebuild_leaves_out(lambda name, field: name.startswith("hold:")),
+    "forgets what is held in a rebuild": lambda: _rebuild_leaves_out(
+        lambda name, field: name.startswith("count:") and field == "held"
+    ),
+    "forgets objects in a rebuild": lambda: _rebuild_leaves_out(
+        lambda name, field: name.startswith("exposure:")
+    ),
+    "forgets deadlines in a rebuild": _rebuild_forgets_deadlines,
+    "drops what only Redis still has in a rebuild": _rebuild_reads_the_archive_only,
+    "lets calls into half a rebuild": _rebuild_takes_no_epoch_away,
+    "lets two rebuilds mix": _lua("restore", ("redis.call('GET', KEYS[5]) ~= ARGV[5] or ", "")),
 }
