@@ -28,7 +28,7 @@ STRIPE = (
 AGENT = ("lose the request", "lose the reply", "send late", "answer late", "deliver twice", "hang up")
 WORLD = (
     "kill a sidecar", "kill a server", "move the store's clock", "move a server's clock", "let hours pass",
-    "change a cap", "freeze", "revoke", "flush the store", "set the store back",
+    "change a cap", "freeze", "revoke", "let runs go on", "flush the store", "set the store back",
 )  # fmt: skip
 
 DRAINER = (

@@ -363,7 +363,7 @@ class World:
                 )
             case "let hours pass":
                 await self._let_hours_pass(chance.choice([1, 12, 22, 23, 25, 49]))
-            case "change a cap" | "freeze" | "revoke":
+            case "change a cap" | "freeze" | "revoke" | "let runs go on":
                 await self.operator.act(fault.kind, chance)
             case "flush the store":
                 await self.operator.lose(None, chance)

@@ -21,6 +21,7 @@ from tests.simulation.trail import Event, in_archive, in_store, newest
 from tests.world import DAY, HOUR
 
 _VENDOR_FORGETS_S = 23 * HOUR // 1000
+_DERIVED_KEY_ID_LENGTH = 16
 REFUNDS = "POST /v1/refunds"
 Span = tuple[str, str, str]
 """Whose cap it is, the cap, and the span in which it counts."""
@@ -42,6 +43,8 @@ def check(world: World) -> None:
         _repeats_hear_the_same,
         _money_stays_within_the_caps,
         _nothing_is_allowed_while_it_may_not,
+        _derived_keys_do_no_more_than_they_may,
+        _a_call_that_is_refused_again_and_again_freezes_its_run,
         _no_hold_is_forgotten,
         _what_a_sidecar_knows_is_counted,
         _nothing_overruns,
@@ -60,6 +63,8 @@ class _Past:
         self.archived = in_archive(world.archive)
         self.stream = in_store(self.store)
         self.events = [event for _, event in sorted((self.archived | self.stream).items())]
+        self.hours_passed = any(line.what.endswith("hours pass") for line in world.timeline)
+        """So that refusals were forgotten."""
         self.posts = [entry for entry in world.api.log if entry.method == "POST"]
         self.began = {event.attempt: event for event in self.events if event.begins}
         """How each attempt began of which that is still known."""
@@ -97,7 +102,15 @@ class _Past:
 
     def spans(self, event: Event) -> list[tuple[Span, Cap]]:
         """The caps that count a call, by the rules of that moment."""
-        return self.rules_at[event.number].spans(event)
+        return [*self.rules_at[event.number].spans(event), *self._derived_spans(event)]
+
+    def _derived_spans(self, event: Event) -> Iterator[tuple[Span, Cap]]:
+        for derived_key_id in _derived_key_ids(event):
+            for one in self.world.operator.derived[derived_key_id].caps:
+                cap = Cap(one.limit, Window(one.window), one.currency)
+                if cap.window is not Window.CALL:
+                    owner = f"{event.get('vault_key_id')}:{derived_key_id}"
+                    yield (owner, cap.id, _span(cap.window, event)), cap
 
 
 @dataclass(frozen=True)
@@ -118,8 +131,10 @@ class _Rules:
                 return _Rules(self.policies, change.budgets, self.frozen, self.revoked)
             case "revoke":
                 return _Rules(self.policies, self.budgets, self.frozen, self.revoked | {change.key_id})
-            case _:
+            case "freeze" | "unfreeze":
                 return _Rules(self.policies, self.budgets, change.kind == "freeze", self.revoked)
+            case _:
+                return self
 
     @property
     def unpromised(self) -> set[str]:
@@ -275,10 +290,66 @@ def _money_stays_within_the_caps(past: _Past) -> None:
 def _nothing_is_allowed_while_it_may_not(past: _Past) -> None:
     for event in past.events:
         rules = past.rules_at[event.number]
-        if event.get("decision") == "allow" and (rules.frozen or event.get("vault_key_id") in rules.revoked):
+        stopped = rules.frozen or rules.revoked & {event.get("vault_key_id"), *_derived_key_ids(event)}
+        if event.get("decision") == "allow" and stopped:
             raise Violation(
                 f"stopped: event {event.number} allows a call of a frozen account or a revoked key"
             )
+
+
+def _derived_key_ids(event: Event) -> list[str]:
+    return event.get("derived_key_id").split("/") if event.get("derived_key_id") else []
+
+
+def _derived_keys_do_no_more_than_they_may(past: _Past) -> None:
+    """Their caps are counted with all others."""
+    for event in past.events:
+        for derived_key_id in _derived_key_ids(event) if event.get("decision") == "allow" else ():
+            caveats = past.world.operator.derived[derived_key_id]
+            method, _, path = event.get("endpoint").partition(" ")
+            allowed = any(_matches(one, method, path) for one in caveats.allow) or not caveats.allow
+            in_time = caveats.expires_at_s is None or event.time < caveats.expires_at_s * 1000
+            most = min(
+                (cap.limit for cap in caveats.caps if cap.window == "call"),
+                default=int(event.get("amount") or 0),
+            )
+            small = event.get("duplicate") or int(event.get("amount") or 0) <= most
+            if not (allowed and in_time and small and caveats.run_id in {"", event.get("run_id")}):
+                raise Violation(
+                    f"derived: event {event.number} allows what {derived_key_id} may not: {caveats}"
+                )
+
+
+def _matches(pattern: str, method: str, path: str) -> bool:
+    """Whether an endpoint is one of those that are drawn; a star at the end stands for all that follows."""
+    wanted, _, prefix = pattern.partition(" ")
+    fits = path.startswith(prefix[:-1]) if prefix.endswith("*") else path == prefix
+    return wanted in {"*", method} and fits
+
+
+def _a_call_that_is_refused_again_and_again_freezes_its_run(past: _Past) -> None:
+    """And nothing passes in it until somebody lets it go on."""
+    frozen: set[tuple[str, str]] = set()
+    refused: Counter[tuple[str, ...]] = Counter()
+    for event in past.events:
+        run = event.get("vault_key_id"), event.get("run_id")
+        if event.changes_rules and event.get("detail").startswith("let the frozen run"):
+            frozen.discard(run)
+            refused = Counter({call: count for call, count in refused.items() if call[:2] != run})
+        if event.get("kind") != "decision":
+            continue
+        if event.get("decision") == "allow" and run in frozen:
+            raise Violation(f"loop: event {event.number} allows a call in the frozen run {run}")
+        if event.get("reason") == "run_frozen" and run not in frozen:
+            raise Violation(f"loop: event {event.number} refuses a call of {run}, which is not frozen")
+        if event.get("detail").startswith("froze the run"):
+            frozen.add(run)
+        elif event.get("reason") in {"cap_exceeded", "endpoint_not_allowed"}:
+            policy = past.rules_at[event.number].policies[run[0]]
+            call = *run, event.get("reason"), event.get("endpoint"), event.get("step"), event.get("amount")
+            refused[call] += 1
+            if 0 < policy.repeated_refusals_max <= refused[call] and not past.hours_passed:
+                raise Violation(f"loop: event {event.number} refuses {call} once more, and does not freeze")
 
 
 def _holds(past: _Past) -> Iterator[tuple[str, dict[str, str]]]:
@@ -312,9 +383,9 @@ def _what_a_sidecar_knows_is_counted(past: _Past) -> None:
     lost = {event.get("authorization_id") for event in past.lost}
     for sidecar, key in past.world.stripe.told:
         authorization_id, _ = _attempt(key)
-        if sidecar.alive and authorization_id not in lost and states[authorization_id] != "settled":
+        if sidecar.alive and authorization_id not in lost and states.get(authorization_id) != "settled":
             raise Violation(
-                f"delivered: {key} succeeded, {sidecar.name} knows, and it is {states[authorization_id]}"
+                f"delivered: {key} succeeded, {sidecar.name} knows, and it is {states.get(authorization_id)}"
             )
 
 
@@ -411,9 +482,9 @@ def _counters(past: _Past) -> dict[Span, tuple[int, int]]:
 
 def _named(name: str) -> Span:
     owner, _, rest = name.partition(":")
-    if owner == "budget":
-        name_of_budget, _, rest = rest.partition(":")
-        owner = f"budget:{name_of_budget}"
+    second, _, after = rest.partition(":")
+    if owner == "budget" or len(second) == _DERIVED_KEY_ID_LENGTH:
+        owner, rest = f"{owner}:{second}", after
     cap, _, span = rest.partition(":")
     return owner, cap, span
 

@@ -12,12 +12,17 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 from policy_server.core import judging
 from policy_server.core.continuity import Continuity, continues
-from policy_server.store import scripts
+from policy_server.core.derived_key import DerivedKey
+from policy_server.core.effects import Effect
+from policy_server.core.ports import KeyRecord
+from policy_server.core.types import SpendCall
+from policy_server.store import registry, scripts
 from policy_server.store.images import Ledger
 from policy_server.store.restorer import RedisRestorer
 from policy_server.store.scripts import Script, script
@@ -123,20 +128,6 @@ def _rebuild_reads_the_archive_only() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _rebuild_takes_no_epoch_away() -> Iterator[None]:
-    right = RedisRestorer._ask
-
-    async def ask(self: Any, reply: Any) -> Any:
-        if getattr(reply, "__name__", "") == "hdel":
-            reply.close()
-            return 0
-        return await right(self, reply)
-
-    with mock.patch.object(RedisRestorer, "_ask", ask):
-        yield
-
-
 def _idle_servers_learn_nothing() -> AbstractContextManager[Any]:
     async def watch(self: Continuity) -> None:
         if not self._consulted or self._lost:
@@ -149,6 +140,29 @@ def _idle_servers_learn_nothing() -> AbstractContextManager[Any]:
                 self._lost[account] = present
 
     return mock.patch.object(Continuity, "watch", watch)
+
+
+def _derived_keys_forget(name: str, nothing: Any) -> Mutation:
+    return lambda: mock.patch.object(DerivedKey, name, property(lambda self: nothing))
+
+
+def _derived_keys_can_t_be_revoked() -> AbstractContextManager[Any]:
+    right = registry._key_record
+
+    def key_record(*arguments: Any) -> KeyRecord:
+        return replace(right(*arguments), revoked_derived=())
+
+    return mock.patch.object(registry, "_key_record", key_record)
+
+
+def _each_key_has_effects_of_its_own() -> AbstractContextManager[Any]:
+    right = judging.name_effect
+
+    def name_effect(call: SpendCall, vault_key_id: str, *, by_parameters: bool) -> Effect:
+        own = replace(call, step=f"{call.step}{call.vault_key[-4:]}")
+        return right(own, vault_key_id, by_parameters=by_parameters)
+
+    return mock.patch.object(judging, "name_effect", name_effect)
 
 
 _IS_LOST = "redis.call('HGET', account_record, 'epoch') ~= epoch or number < tonumber(ARGV[3])"
@@ -211,6 +225,20 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "forgets deadlines in a rebuild": _rebuild_forgets_deadlines,
     "drops what only Redis still has in a rebuild": _rebuild_reads_the_archive_only,
-    "lets calls into half a rebuild": _rebuild_takes_no_epoch_away,
+    "forgets which runs are frozen in a rebuild": lambda: _rebuild_leaves_out(
+        lambda name, field: name == "frozen-runs"
+    ),
     "lets two rebuilds mix": _lua("restore", ("redis.call('GET', KEYS[5]) ~= ARGV[5] or ", "")),
+    "never freezes a run": _lua("authorize", ("if times < q.repeated_refusals_max then", "if true then")),
+    "lets calls pass in a frozen run": _lua(
+        "authorize", ("return decided(false, 'run_frozen', frozen)", "frozen = nil")
+    ),
+    "forgets the caps of derived keys": _derived_keys_forget("caps", ()),
+    "forgets when derived keys expire": _derived_keys_forget("expires_at_ms", None),
+    "forgets the run of derived keys": _derived_keys_forget("run_ids", ()),
+    "forgets the endpoints of derived keys": lambda: mock.patch.object(
+        DerivedKey, "allows", lambda self, endpoint: True
+    ),
+    "lets revoked derived keys work": _derived_keys_can_t_be_revoked,
+    "pays once for each key": _each_key_has_effects_of_its_own,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +15,7 @@ from policy_server.composition import Core
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy, RefundRule
 from policy_server.core.window import Window
+from spendgate.derived_keys import DerivationFailed, DerivedCap, derive_key, derived_key_id
 from spendgate.v1 import ledger_service_pb2, ledger_service_pb2_grpc
 from tests.simulation.loop import SimulatedProcess
 from tests.simulation.losses import Snapshot
@@ -37,6 +38,37 @@ class Change:
     budgets: dict[str, tuple[Cap, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Caveats:
+    """What a key leaves of what its parent may do."""
+
+    run_id: str
+    expires_at_s: int | None
+    allow: tuple[str, ...]
+    caps: tuple[DerivedCap, ...]
+
+    @classmethod
+    def drawn(cls, chance: random.Random, now_ms: int) -> Caveats:
+        """Draw some."""
+        caps = [DerivedCap(window, chance.choice([100, 300, 1000]), "USD") for window in ("run", "total")] + [
+            DerivedCap("total", chance.randint(1, 6)),
+            DerivedCap("call", 250, "USD"),
+        ]
+        return cls(
+            chance.choice(["", "run-1-agent-1", "run-2-agent-1", "run-1-agent-2"]),
+            chance.choice([None, now_ms // 1000 + chance.randint(1, 40)]),
+            chance.choice([(), ("* /v1/charges",), ("* /v1/charges/*", "* /v1/charges", "GET /v1/*")]),
+            tuple(chance.sample(caps, chance.randint(0, 2))),
+        )
+
+    def derive(self, parent: str, number: int) -> str:
+        """Return the key; the number makes it another one than any before."""
+        return derive_key(
+            parent, run_id=self.run_id, expires_at=self.expires_at_s, allow=self.allow, caps=self.caps,
+            label=f"key {number}",
+        )  # fmt: skip
+
+
 class Operator:
     """Does one thing at a time, over a policy server of its own to which nothing happens."""
 
@@ -48,6 +80,8 @@ class Operator:
         """What is in force, unless the ledger is lost: what was lost with one is taken out."""
         self.keys: list[str] = []
         """The vault keys, as agents hold them."""
+        self.derived: dict[str, Caveats] = {}
+        """What each derived key may do, by its public id."""
         self._key_ids: list[str] = []
 
     async def set_up(self, chance: random.Random) -> None:
@@ -61,6 +95,19 @@ class Operator:
             self.changes.append(Change("policy", made.key.key_id, policy))
             self.keys.append(made.key.text)
             self._key_ids.append(made.key.key_id)
+        if chance.random() < 0.4:
+            for _ in range(chance.randint(1, 3)):
+                self._derive(chance)
+
+    def _derive(self, chance: random.Random) -> None:
+        """Derive a key from one that there is, as its holder could do anywhere."""
+        caveats = Caveats.drawn(chance, self._world.now())
+        try:
+            text = caveats.derive(chance.choice(self.keys), len(self.keys))
+        except DerivationFailed:
+            return
+        self.keys.append(text)
+        self.derived[derived_key_id(text)] = caveats
 
     async def _set_budget(self, chance: random.Random) -> None:
         window = chance.choice([Window.DAY, Window.TOTAL])
@@ -70,7 +117,8 @@ class Operator:
 
     async def act(self, kind: str, chance: random.Random) -> None:
         """Change or stop something."""
-        acts = {"change a cap": self._change_a_cap, "freeze": self._freeze, "revoke": self._revoke}
+        acts = {"change a cap": self._change_a_cap, "freeze": self._freeze, "revoke": self._revoke,
+                "let runs go on": self._let_runs_go_on}  # fmt: skip
         await acts[kind](chance)
 
     async def _change_a_cap(self, chance: random.Random) -> None:
@@ -81,7 +129,7 @@ class Operator:
         old = next(one.policy for one in reversed(self.changes) if one.key_id == key_id and one.policy)
         caps = tuple(Cap(max(2, round(one.limit * chance.choice([0.5, 2]))), one.window, one.currency,
                          endpoints=one.endpoints) for one in old.caps)  # fmt: skip
-        policy = Policy(allow=old.allow, caps=caps, refunds=old.refunds, budgets=old.budgets)
+        policy = replace(old, caps=caps)
         await self._administer(
             self._administration.update_policy(key_id, policy, 0), Change("policy", key_id, policy)
         )
@@ -96,11 +144,28 @@ class Operator:
                 await asyncio.sleep(1)
 
     async def _revoke(self, chance: random.Random) -> None:
-        """End a key, or rather not."""
-        if chance.random() < 0.3:
+        """End a key, or rather not; or a derived one alone."""
+        if self.derived and chance.random() < 0.5:
+            derived = chance.choice([key for key in self.keys if derived_key_id(key)])
+            key_id, alone = derived[3:15], derived_key_id(derived)
+            if not self._is_revoked(key_id) and not self._is_revoked(alone):
+                work = self._administration.revoke_derived_key(key_id, alone)
+                await self._administer(work, Change("revoke", alone))
+        elif chance.random() < 0.3:
             key_id = chance.choice(self._key_ids)
             if not self._is_revoked(key_id):
                 await self._administer(self._administration.revoke_key(key_id), Change("revoke", key_id))
+
+    async def _let_runs_go_on(self, chance: random.Random) -> None:
+        """Lift the freeze of some runs."""
+        try:
+            frozen = await self._administration.frozen_runs("default", 0, 100)
+        except SpendgateError:
+            return
+        for run in frozen:
+            if chance.random() < 0.7:
+                work = self._administration.unfreeze_run(run.vault_key_id, run.run_id)
+                await self._administer(work, Change("let a run go on"))
 
     def _is_revoked(self, key_id: str) -> bool:
         return any(one.kind == "revoke" and one.key_id == key_id for one in self.changes)
@@ -174,4 +239,10 @@ def _draw_policy(chance: random.Random, *, budget: bool) -> Policy:
         rule = RefundRule.OWN_CAP
         caps.append(Cap(chance.choice(limits), Window.DAY, "USD", endpoints=("POST /v1/refunds",)))
     budgets = ("team",) if budget and chance.random() < 0.8 else ()
-    return Policy(allow=("* /v1/*",), caps=tuple(caps), refunds=rule, budgets=budgets)
+    return Policy(
+        allow=("* /v1/*",),
+        caps=tuple(caps),
+        refunds=rule,
+        budgets=budgets,
+        repeated_refusals_max=chance.choice([0, 2, 3, 10]),
+    )
