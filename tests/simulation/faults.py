@@ -27,7 +27,8 @@ STRIPE = (
 )  # fmt: skip
 AGENT = ("lose the request", "lose the reply", "send late", "answer late", "deliver twice", "hang up")
 WORLD = (
-    "kill a sidecar", "kill a server", "move the store's clock", "move a server's clock", "let hours pass",
+    "kill a sidecar", "kill a server", "stop a sidecar", "stop a server",
+    "move the store's clock", "move a server's clock", "let hours pass",
     "change a cap", "freeze", "revoke", "let runs go on", "flush the store", "set the store back",
 )  # fmt: skip
 

@@ -59,6 +59,7 @@ _SKEW_MAX_MS = 20 * MINUTE
 
 _EXPIRE_EVERY_S = 4.0
 _WATCH_EVERY_S = 2.0
+_SERVER_DRAIN_S, _SIDECAR_DRAIN_S = 10.0, 20.0
 _RECONCILE_EVERY_S = 10.0
 _RECONCILE_PAUSE_MAX_S = 1.5 * 900
 """How long a reconciler waits at most that could not ask Stripe."""
@@ -107,8 +108,8 @@ class ServerNode:
         self.core = world.core(client, ArchiveLink(world.archive, world.faults), self._now)
         guard = Guard(admin_token=ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
         self.rpc: Any = RpcServer(self.process, guard)
-        decides = PolicyServicer(self.core.authorizer, self.core.settler)
-        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(decides, self.rpc)
+        self._decides = PolicyServicer(self.core.authorizer, self.core.settler)
+        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._decides, self.rpc)
         restores = LedgerServicer(self.core.restoration)
         ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(restores, self.rpc)
         self.process.spawn(self._expire_holds())
@@ -130,6 +131,14 @@ class ServerNode:
             with contextlib.suppress(SpendgateError):
                 await self.core.continuity.watch()
             await asyncio.sleep(_WATCH_EVERY_S)
+
+    async def stop(self) -> None:
+        """Take no new calls, finish those under way, and end."""
+        if not self.rpc.stopping:
+            self.world.tell(self.name, "is told to stop")
+            self._decides.end_streams()
+            await self.rpc.stop(_SERVER_DRAIN_S)
+            self.process.kill()
 
     async def restore(self) -> None:
         """Make the ledger anew where this server still misses something; all is well otherwise."""
@@ -165,6 +174,7 @@ class SidecarNode:
         upstream = world.stripe.upstream(self.process, STRIPE_TIMEOUT_S)
         self._gate = Gate(_STRIPE, decisions, self.outbox, upstream)
         self.handling: set[asyncio.Task[Answer]] = set()
+        self._stopping = False
         self.process.spawn(self.outbox.run())
         reads = PacedReads(world.stripe.upstream(self.process, STRIPE_TIMEOUT_S), per_second=READS_PER_S)
         vendors = [(_STRIPE, reads, upstream.sender)]
@@ -176,6 +186,26 @@ class SidecarNode:
         self.handling.add(task)
         task.add_done_callback(self.handling.discard, context=self.process.context)
         task.add_done_callback(answered, context=self.process.context)
+
+    @property
+    def listens(self) -> bool:
+        """Whether new requests arrive."""
+        return self.process.alive and not self._stopping
+
+    async def stop(self) -> None:
+        """Take no new requests, finish those under way, tell what became of them, and end."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.world.tell(self.name, "is told to stop")
+        ends = self.world.loop.time() + _SIDECAR_DRAIN_S
+        if self.handling:
+            _, late = await asyncio.wait(self.handling, timeout=_SIDECAR_DRAIN_S)
+            for task in late:
+                task.cancel()
+        if await self.outbox.flush(max(1.0, ends - self.world.loop.time())):
+            self.world.told_all.add(self.process)
+        self.process.kill()
 
     def _died(self) -> None:
         self.world.tell(self.name, "is killed")
@@ -216,6 +246,8 @@ class World:
         """For each POST at Stripe how often events had been lost, and the number of the newest one then."""
         self.servers: list[ServerNode] = []
         self.sidecars: list[SidecarNode] = []
+        self.told_all: set[SimulatedProcess] = set()
+        """Sidecars that ended when they had told everything that they knew."""
         self.agents: list[Agent] = []
         self.losses = Losses(store, archive)
         self.redis.when_run = self.losses.note_script
@@ -323,7 +355,7 @@ class World:
     def _arrive(
         self, node: SidecarNode, request: Request, reply: asyncio.Future[Answer], fault: Fault | None
     ) -> None:
-        if not node.process.alive:
+        if not node.listens:
             _break(reply)
             return
         back = self.chance.random() * 0.01
@@ -355,6 +387,10 @@ class World:
                 _kill(chance.choice(self.sidecars).process)
             case "kill a server":
                 _kill(chance.choice(self.servers).process)
+            case "stop a sidecar":
+                _stop(chance.choice(self.sidecars))
+            case "stop a server":
+                _stop(chance.choice(self.servers))
             case "move the store's clock":
                 await self._move_the_store_s_clock(chance)
             case "move a server's clock":
@@ -403,6 +439,11 @@ class World:
                 self.loop.skip(hours * HOUR / 1000)
                 return
             await asyncio.sleep(0.1)
+
+
+def _stop(node: ServerNode | SidecarNode) -> None:
+    if node.process.alive:
+        node.process.spawn(node.stop())
 
 
 def _kill(process: SimulatedProcess) -> None:

@@ -378,12 +378,13 @@ def _no_hold_is_forgotten(past: _Past) -> None:
 
 
 def _what_a_sidecar_knows_is_counted(past: _Past) -> None:
-    """Who has heard of a success, and lives, has told it."""
+    """Who has heard of a success, and lives or was given the time to tell it, has told it."""
     states = {name: hold["state"] for name, hold in _holds(past)}
     lost = {event.get("authorization_id") for event in past.lost}
     for sidecar, key in past.world.stripe.told:
         authorization_id, _ = _attempt(key)
-        if sidecar.alive and authorization_id not in lost and states.get(authorization_id) != "settled":
+        knows = sidecar.alive or sidecar in past.world.told_all
+        if knows and authorization_id not in lost and states.get(authorization_id) != "settled":
             raise Violation(
                 f"delivered: {key} succeeded, {sidecar.name} knows, and it is {states.get(authorization_id)}"
             )

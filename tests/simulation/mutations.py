@@ -27,6 +27,7 @@ from policy_server.store.images import Ledger
 from policy_server.store.restorer import RedisRestorer
 from policy_server.store.scripts import Script, script
 from sidecar import reconciler
+from sidecar.outbox import Outbox
 from sidecar.reconciler import Reconciler
 from sidecar.stripe import evidence
 from sidecar.upstream import NoAnswer, NotSent
@@ -165,6 +166,13 @@ def _each_key_has_effects_of_its_own() -> AbstractContextManager[Any]:
     return mock.patch.object(judging, "name_effect", name_effect)
 
 
+def _stops_with_outcomes_in_hand() -> AbstractContextManager[Any]:
+    async def flush(self: Outbox, timeout_s: float) -> bool:
+        return True
+
+    return mock.patch.object(Outbox, "flush", flush)
+
+
 _IS_LOST = "redis.call('HGET', account_record, 'epoch') ~= epoch or number < tonumber(ARGV[3])"
 
 MUTATIONS: dict[str, Mutation] = {
@@ -241,4 +249,5 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "lets revoked derived keys work": _derived_keys_can_t_be_revoked,
     "pays once for each key": _each_key_has_effects_of_its_own,
+    "stops with outcomes in its hands": _stops_with_outcomes_in_hand,
 }
