@@ -204,7 +204,7 @@ class SidecarNode:
             for task in late:
                 task.cancel()
         if await self.outbox.flush(max(1.0, ends - self.world.loop.time())):
-            self.world.told_all.add(self.process)
+            self.world.note_told_all(self.process)
         self.process.kill()
 
     def _died(self) -> None:
@@ -246,8 +246,8 @@ class World:
         """For each POST at Stripe how often events had been lost, and the number of the newest one then."""
         self.servers: list[ServerNode] = []
         self.sidecars: list[SidecarNode] = []
-        self.told_all: set[SimulatedProcess] = set()
-        """Sidecars that ended when they had told everything that they knew."""
+        self.kept_to_themselves: list[str] = []
+        """Outcomes that a sidecar knew which ended and said that it had told them all."""
         self.agents: list[Agent] = []
         self.losses = Losses(store, archive)
         self.redis.when_run = self.losses.note_script
@@ -273,6 +273,15 @@ class World:
 
     def _note_post(self, number: int) -> None:
         self.recorded_before[number] = self.losses.generation, newest(self.store)
+
+    def note_told_all(self, sidecar: SimulatedProcess) -> None:
+        """Look whether what a sidecar has heard of is counted, now that it ends."""
+        if self.losses.all:
+            return
+        for process, key in self.stripe.told:
+            hold = f"spendgate:{{default}}:hold:{key.rsplit('~', 2)[1]}"
+            if process is sidecar and self.store.ask("HGET", hold, "state") != "settled":
+                self.kept_to_themselves.append(f"{key} succeeded, and {sidecar.name} ends without a word")
 
     def core(self, client: Any, archive: ArchiveLink, now: Now) -> Core:
         """Return what a policy server is made of."""
