@@ -12,17 +12,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 from policy_server.core import judging
 from policy_server.core.continuity import Continuity, continues
 from policy_server.core.derived_key import DerivedKey
-from policy_server.core.effects import Effect
-from policy_server.core.ports import KeyRecord
-from policy_server.core.types import SpendCall
-from policy_server.store import registry, scripts
+from policy_server.store import scripts
 from policy_server.store.images import Ledger
 from policy_server.store.restorer import RedisRestorer
 from policy_server.store.scripts import Script, script
@@ -147,25 +143,6 @@ def _derived_keys_forget(name: str, nothing: Any) -> Mutation:
     return lambda: mock.patch.object(DerivedKey, name, property(lambda self: nothing))
 
 
-def _derived_keys_can_t_be_revoked() -> AbstractContextManager[Any]:
-    right = registry._key_record
-
-    def key_record(*arguments: Any) -> KeyRecord:
-        return replace(right(*arguments), revoked_derived=())
-
-    return mock.patch.object(registry, "_key_record", key_record)
-
-
-def _each_key_has_effects_of_its_own() -> AbstractContextManager[Any]:
-    right = judging.name_effect
-
-    def name_effect(call: SpendCall, vault_key_id: str, *, by_parameters: bool) -> Effect:
-        own = replace(call, step=f"{call.step}{call.vault_key[-4:]}")
-        return right(own, vault_key_id, by_parameters=by_parameters)
-
-    return mock.patch.object(judging, "name_effect", name_effect)
-
-
 def _stops_with_outcomes_in_hand() -> AbstractContextManager[Any]:
     async def flush(self: Outbox, timeout_s: float) -> bool:
         return True
@@ -247,7 +224,5 @@ MUTATIONS: dict[str, Mutation] = {
     "forgets the endpoints of derived keys": lambda: mock.patch.object(
         DerivedKey, "allows", lambda self, endpoint: True
     ),
-    "lets revoked derived keys work": _derived_keys_can_t_be_revoked,
-    "pays once for each key": _each_key_has_effects_of_its_own,
     "stops with outcomes in its hands": _stops_with_outcomes_in_hand,
 }
