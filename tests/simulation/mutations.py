@@ -210,9 +210,6 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "forgets deadlines in a rebuild": _rebuild_forgets_deadlines,
     "drops what only Redis still has in a rebuild": _rebuild_reads_the_archive_only,
-    "forgets which runs are frozen in a rebuild": lambda: _rebuild_leaves_out(
-        lambda name, field: name == "frozen-runs"
-    ),
     "lets two rebuilds mix": _lua("restore", ("redis.call('GET', KEYS[5]) ~= ARGV[5] or ", "")),
     "never freezes a run": _lua("authorize", ("if times < q.repeated_refusals_max then", "if true then")),
     "lets calls pass in a frozen run": _lua(
