@@ -186,6 +186,28 @@ async def test_events_that_only_redis_still_has_are_not_lost(archived: Archived)
     assert [event.sequence for event in await archived.world.events()] == list(range(1, sequence + 1))
 
 
+@pytest.mark.parametrize("looked", ["before", "after"])
+async def test_a_server_that_nobody_asked_notices_an_older_redis_too(archived: Archived, looked: str) -> None:
+    """It looks at Redis and archive every second, so it knows what others have counted meanwhile."""
+    world, key = archived.world, await archived.spend()
+    archived.drain()
+    idle = world.second_server()
+    await idle.continuity.watch()
+    older = {name: await world.redis.execute_command("DUMP", name, NEVER_DECODE=True)
+             for name in await world.redis.keys("*")}  # fmt: skip
+    await world.spend(key, 40, "later")
+    archived.drain()
+    if looked == "before":
+        await idle.continuity.watch()
+    await world.redis.flushall()
+    for name, value in older.items():
+        await world.redis.restore(name, 0, value)
+    if looked == "after":
+        await idle.continuity.watch()
+    with pytest.raises(LedgerLost):
+        await world.ask(key, 1, "g", server=idle)
+
+
 async def test_what_another_ledger_did_is_kept_aside(archived: Archived) -> None:
     """Decisions that a server without the archive let through meanwhile are not mixed in, and not dropped."""
     key = await archived.spend()

@@ -124,6 +124,9 @@ class Agent:
         for _ in range(TRIES_MAX):
             # A framework may start the same call several times, and a model may call the tool once more.
             copies = chance.choice([1, 1, 1, 1, 2, 3])
+            if chance.random() < 0.15:
+                # Whoever has a key may have keys derived from it too: it is one effect all the same.
+                key = chance.choice([one for one in self._keys if one[:15] == key[:15]])
             answers = await asyncio.gather(*(self._send(key, run, wish) for _ in range(copies)))
             if wish.form.get("amount") and chance.random() < 0.05:
                 other = {**wish.form, "amount": str(int(wish.form["amount"]) + 1)}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from policy_server.archive.database import Database
 from policy_server.archive.drain import Drainer
@@ -19,9 +19,12 @@ from policy_server.archive.schema import metadata
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.writer import ArchiveWriter, Tip
 from policy_server.core.errors import ArchiveUnavailable, SpendgateError, StoreUnavailable
-from policy_server.core.ports import ArchiveHead, Waiting
+from policy_server.core.ports import ArchivedEvent, ArchiveHead, Waiting
+from policy_server.core.types import AuditEvent, AuditFilter
 from policy_server.store.backlog import RedisBacklog
 from tests.simulation.faults import Faults
+
+T = TypeVar("T")
 
 _KEPT = 20
 _EVERY_S = 2.0
@@ -47,6 +50,38 @@ class ArchiveFile:
         """Let go of the file and of the store."""
         self.backlog.close()
         self.database.close()
+
+
+class ArchiveLink:
+    """The archive as a policy server reads it, of which nothing is sure but what it has answered."""
+
+    def __init__(self, file: ArchiveFile, faults: Faults) -> None:
+        self._reader = file.reader
+        self._faults = faults
+
+    async def heads(self) -> Mapping[str, ArchiveHead]:
+        return await self._carry_out(self._reader.heads)
+
+    async def head(self, account: str) -> int:
+        return await self._carry_out(self._reader.head, account)
+
+    async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
+        return await self._carry_out(self._reader.read, account, after, limit)
+
+    async def page(
+        self, account: str, wanted: AuditFilter, before: int | None, limit: int
+    ) -> tuple[list[AuditEvent], int | None]:
+        return await self._carry_out(self._reader.page, account, wanted, before, limit)
+
+    async def _carry_out(self, read: Callable[..., T], *arguments: Any) -> T:
+        fault = self._faults.draw("archive")
+        await asyncio.sleep(0.001)
+        if fault and fault.kind == "fail":
+            raise ArchiveUnavailable("simulated")
+        found = read(*arguments)
+        if fault and fault.kind == "answer late":
+            await asyncio.sleep(fault.chance.choice([0.1, 0.5, 4]))
+        return found
 
 
 class DrainerNode:

@@ -27,19 +27,22 @@ STRIPE = (
 )  # fmt: skip
 AGENT = ("lose the request", "lose the reply", "send late", "answer late", "deliver twice", "hang up")
 WORLD = (
-    "kill a sidecar", "kill a server", "move the store's clock", "move a server's clock", "let hours pass",
-    "change a cap", "freeze", "revoke", "flush the store",
+    "kill a sidecar", "kill a server", "stop a sidecar", "stop a server",
+    "move the store's clock", "move a server's clock", "let hours pass",
+    "change a cap", "freeze", "revoke", "let runs go on", "flush the store", "set the store back",
 )  # fmt: skip
 
 DRAINER = (
     "kill before", "kill after", "fail before", "fail after", "another drains before", "another drains after",
 )  # fmt: skip
+ARCHIVE = ("fail", "answer late")
 
 EVERY: Mapping[str, tuple[str, ...]] = {
-    "redis": REDIS, "policy": POLICY, "stripe": STRIPE, "agent": AGENT, "drainer": DRAINER, "world": WORLD,
+    "redis": REDIS, "policy": POLICY, "stripe": STRIPE, "agent": AGENT, "drainer": DRAINER,
+    "archive": ARCHIVE, "world": WORLD,
 }  # fmt: skip
 
-UNUSUAL = frozenset({"flush the store", "restart"})
+UNUSUAL = frozenset({"restart"})
 """What happens only where a history asks for it."""
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 from pydantic import SecretStr
 
 from policy_server.composition import Core
+from policy_server.core.authorizer import Now
 from policy_server.core.errors import SpendgateError
-from policy_server.core.policy import Cap, Policy, RefundRule
-from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
+from policy_server.rpc.ledger_service import LedgerServicer
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.store.connection import TIMEOUT_MS
-from policy_server.store.scripts import newest_event
 from sidecar import gate
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
@@ -31,17 +31,20 @@ from sidecar.paced import PacedReads
 from sidecar.policy_link import PolicyLink
 from sidecar.reconciler import Reconciler
 from sidecar.stripe.vendor import Stripe
-from spendgate.v1 import policy_service_pb2_grpc
+from spendgate.v1 import ledger_service_pb2_grpc, policy_service_pb2_grpc
 from stripe_simulator.api import StripeApi
 from stripe_simulator.clock import Clock
 from tests.simulation.agents import Agent
-from tests.simulation.archive_link import ArchiveFile, DrainerNode
+from tests.simulation.archive_link import ArchiveFile, ArchiveLink, DrainerNode
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedProcess
+from tests.simulation.losses import Losses
+from tests.simulation.operator import ADMIN_TOKEN, Operator
 from tests.simulation.policy_link import PolicyNetwork, RpcServer
 from tests.simulation.redis_link import RedisLink, Store
 from tests.simulation.stripe_link import STRIPE_KEY, StripeNetwork
-from tests.world import DAY, HOUR, MINUTE, NOON, RETENTION_MS, SECOND, NothingArchived
+from tests.simulation.trail import newest
+from tests.world import DAY, HOUR, MINUTE, NOON, RETENTION_MS, SECOND
 
 HOLD_TTL_MS = 30 * SECOND
 STRIPE_TIMEOUT_S = 20.0
@@ -49,19 +52,18 @@ DECISION_TIMEOUT_S = 0.45
 QUIET_S = 600.0
 READS_PER_S = 5.0
 AGENTS_MAX = 4
-_SIDECAR_TOKEN, _ADMIN_TOKEN = SecretStr("sidecar-token"), SecretStr("admin-token")
+_SIDECAR_TOKEN = SecretStr("sidecar-token")
 _SKEW_MAX_MS = 20 * MINUTE
 """By how much the store's clock may be wrong; a step of twice as much is far more than the quiet time."""
 
 _EXPIRE_EVERY_S = 4.0
+_WATCH_EVERY_S = 2.0
+_SERVER_DRAIN_S, _SIDECAR_DRAIN_S = 10.0, 20.0
 _RECONCILE_EVERY_S = 10.0
 _RECONCILE_PAUSE_MAX_S = 1.5 * 900
 """How long a reconciler waits at most that could not ask Stripe."""
 
 _STRIPE = Stripe()
-
-SEQUENCE = "spendgate:{default}:sequence"
-AUDIT = "spendgate:{default}:audit"
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,6 @@ class Wanted:
     agents: frozenset[int] | None = None
     """Only these of those that are drawn, by number; None for all."""
     unusual: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Change:
-    """What an operator changed. Each has one event of administration, in the same order."""
-
-    kind: str
-    key_id: str = ""
-    policy: Policy | None = None
-    budgets: dict[str, tuple[Cap, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,18 +104,15 @@ class ServerNode:
         self.process = SimulatedProcess(self.name)
         self.process.when_killed.append(self._died)
         client = world.redis.client(self.process)
-        core = Core(
-            *(client, NothingArchived(), self._now),
-            hold_ttl_ms=HOLD_TTL_MS,
-            retention_ms=RETENTION_MS,
-            store_clock=world.store_now,
-        )
-        self._settler = core.settler
-        guard = Guard(admin_token=_ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
+        self.core = world.core(client, ArchiveLink(world.archive, world.faults), self._now)
+        guard = Guard(admin_token=ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
         self.rpc: Any = RpcServer(self.process, guard)
-        servicer = PolicyServicer(core.authorizer, core.settler, store_timeout_ms=TIMEOUT_MS)
-        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self.rpc)
+        self._decides = PolicyServicer(self.core.authorizer, self.core.settler, store_timeout_ms=TIMEOUT_MS)
+        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._decides, self.rpc)
+        restores = LedgerServicer(self.core.restoration)
+        ledger_service_pb2_grpc.add_LedgerServiceServicer_to_server(restores, self.rpc)
         self.process.spawn(self._expire_holds())
+        self.process.spawn(self._watch_ledgers())
         self.process.spawn(DrainerNode(world.archive, world.faults, world.now).run())
         world.policy.servers = [node.rpc for node in [*world.servers, self] if node.process.alive]
 
@@ -133,10 +122,28 @@ class ServerNode:
     async def _expire_holds(self) -> None:
         while True:
             await asyncio.sleep(_EXPIRE_EVERY_S)
-            try:
-                await self._settler.expire_holds()
-            except SpendgateError:
-                continue
+            with contextlib.suppress(SpendgateError):
+                await self.core.settler.expire_holds()
+
+    async def _watch_ledgers(self) -> None:
+        while True:
+            with contextlib.suppress(SpendgateError):
+                await self.core.continuity.watch()
+            await asyncio.sleep(_WATCH_EVERY_S)
+
+    async def stop(self) -> None:
+        """Take no new calls, finish those under way, and end."""
+        if not self.rpc.stopping:
+            self.world.tell(self.name, "is told to stop")
+            self._decides.end_streams()
+            await self.rpc.stop(_SERVER_DRAIN_S)
+            self.process.kill()
+
+    async def restore(self) -> None:
+        """Make the ledger anew where this server still misses something; all is well otherwise."""
+        while any(status.lost for status in await self.core.restoration.statuses()):
+            await self.core.restoration.rebuild("default")
+            self.world.losses.give_up()
 
     def _died(self) -> None:
         self.world.tell(self.name, "is killed")
@@ -166,6 +173,7 @@ class SidecarNode:
         upstream = world.stripe.upstream(self.process, STRIPE_TIMEOUT_S)
         self._gate = Gate(_STRIPE, decisions, self.outbox, upstream)
         self.handling: set[asyncio.Task[Answer]] = set()
+        self._stopping = False
         self.process.spawn(self.outbox.run())
         reads = PacedReads(world.stripe.upstream(self.process, STRIPE_TIMEOUT_S), per_second=READS_PER_S)
         vendors = [(_STRIPE, reads, upstream.sender)]
@@ -179,6 +187,26 @@ class SidecarNode:
         self.handling.add(task)
         task.add_done_callback(self.handling.discard, context=self.process.context)
         task.add_done_callback(answered, context=self.process.context)
+
+    @property
+    def listens(self) -> bool:
+        """Whether new requests arrive."""
+        return self.process.alive and not self._stopping
+
+    async def stop(self) -> None:
+        """Take no new requests, finish those under way, tell what became of them, and end."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.world.tell(self.name, "is told to stop")
+        ends = self.world.loop.time() + _SIDECAR_DRAIN_S
+        if self.handling:
+            _, late = await asyncio.wait(self.handling, timeout=_SIDECAR_DRAIN_S)
+            for task in late:
+                task.cancel()
+        if await self.outbox.flush(max(1.0, ends - self.world.loop.time())):
+            self.world.note_told_all(self.process)
+        self.process.kill()
 
     def _died(self) -> None:
         self.world.tell(self.name, "is killed")
@@ -215,23 +243,21 @@ class World:
         self.policy = PolicyNetwork(self.faults, loop, seed)
         self.stripe = StripeNetwork(self.api, self.faults, loop, seed, self.tell)
         self.stripe.when_received = self._note_post
-        self.recorded_before: dict[int, int] = {}
-        """For each POST at Stripe the number of the newest audit event when it arrived."""
+        self.recorded_before: dict[int, tuple[int, int]] = {}
+        """For each POST at Stripe how often events had been lost, and the number of the newest one then."""
         self.servers: list[ServerNode] = []
         self.sidecars: list[SidecarNode] = []
+        self.kept_to_themselves: list[str] = []
+        """Outcomes that a sidecar knew which ended and said that it had told them all."""
         self.agents: list[Agent] = []
-        self.changes: list[Change] = []
-        self.key_ids: list[str] = []
-        self._keys: list[str] = []
+        self.losses = Losses(store, archive)
+        self.redis.when_run = self.losses.note_script
+        self.redis.when_answered = self.losses.note_heard
         calm = Faults(seed, tell=self.tell)
-        link = RedisLink(store, calm, loop, seed, lambda who, what: None).client(SimulatedProcess("operator"))
-        self._operator = Core(
-            *(link, NothingArchived(), self.store_now),
-            hold_ttl_ms=HOLD_TTL_MS,
-            retention_ms=RETENTION_MS,
-            store_clock=self.store_now,
-        ).administration
-        self._policies: dict[str, Policy] = {}
+        link = RedisLink(store, calm, loop, seed, lambda who, what: None)
+        link.when_run = self.losses.note_script
+        client = link.client(SimulatedProcess("operator"))
+        self.operator = Operator(self, self.core(client, ArchiveLink(archive, calm), self.store_now))
         self._over = False
 
     def tell(self, who: str, what: str) -> None:
@@ -247,7 +273,25 @@ class World:
         return self.now() + self._store_ms
 
     def _note_post(self, number: int) -> None:
-        self.recorded_before[number] = newest_event(self.store.ask("GET", SEQUENCE) or "0")[0]
+        self.recorded_before[number] = self.losses.generation, newest(self.store)
+
+    def note_told_all(self, sidecar: SimulatedProcess) -> None:
+        """Look whether what a sidecar has heard of is counted, now that it ends."""
+        if self.losses.all:
+            return
+        for process, key in self.stripe.told:
+            hold = f"spendgate:{{default}}:hold:{key.rsplit('~', 2)[1]}"
+            if process is sidecar and self.store.ask("HGET", hold, "state") != "settled":
+                self.kept_to_themselves.append(f"{key} succeeded, and {sidecar.name} ends without a word")
+
+    def core(self, client: Any, archive: ArchiveLink, now: Now) -> Core:
+        """Return what a policy server is made of."""
+        return Core(
+            *(client, archive, now),
+            hold_ttl_ms=HOLD_TTL_MS,
+            retention_ms=RETENTION_MS,
+            store_clock=self.store_now,
+        )
 
     async def run(self) -> None:
         """Tell the whole history."""
@@ -259,9 +303,10 @@ class World:
             self.servers.append(ServerNode(self, number + 1))
         for number in range(chance.randint(1, 2)):
             self.sidecars.append(SidecarNode(self, number + 1))
-        await self._set_up_keys()
+        await self.operator.set_up(chance)
+        DrainerNode(self.archive, self.faults, self.now).drain()
         agents = [
-            Agent(f"agent-{n + 1}", self.wanted.seed, self._keys, self._ask, self.tell)
+            Agent(f"agent-{n + 1}", self.wanted.seed, self.operator.keys, self._ask, self.tell)
             for n in range(AGENTS_MAX)
         ]
         drawn = agents[: chance.randint(1, AGENTS_MAX)]
@@ -283,6 +328,8 @@ class World:
         self.tell("world", "nothing breaks any more")
         self.faults.healed = True
         await asyncio.sleep(40)
+        for node in self.servers:
+            await node.restore()
         for _ in range(100):
             if not any(node.outbox.waiting or node.handling for node in self.sidecars):
                 break
@@ -294,41 +341,6 @@ class World:
         # Now each reconciler has seen all that is unresolved, and at the end of this absence counts.
         self.loop.skip(SEND_WITHIN_S + QUIET_S)
         await asyncio.sleep(4 * _RECONCILE_EVERY_S)
-
-    async def _set_up_keys(self) -> None:
-        chance = self.chance
-        budget = chance.random() < 0.4
-        if budget:
-            await self._set_budget()
-        for number in range(chance.randint(1, 2)):
-            policy = self._draw_policy(budget=budget)
-            made = await self._operator.create_key(f"key-{number}", "default", policy)
-            self._policies[made.key.key_id] = policy
-            self.changes.append(Change("policy", made.key.key_id, policy))
-            self._keys.append(made.key.text)
-            self.key_ids.append(made.key.key_id)
-
-    def _draw_policy(self, *, budget: bool) -> Policy:
-        chance = self.chance
-        limits = [300, 600, 1500, 5000]
-        windows = chance.sample([Window.DAY, Window.RUN, Window.HOUR, Window.TOTAL], chance.randint(1, 3))
-        caps = [Cap(chance.choice(limits), window, "USD") for window in windows]
-        if chance.random() < 0.3:
-            caps.append(Cap(chance.randint(2, 12), chance.choice([Window.RUN, Window.DAY])))
-        if chance.random() < 0.2:
-            caps.append(Cap(chance.choice([100, 400]), Window.CALL, "USD"))
-        rule = RefundRule.COUNTED
-        if chance.random() < 0.3:
-            rule = RefundRule.OWN_CAP
-            caps.append(Cap(chance.choice(limits), Window.DAY, "USD", endpoints=("POST /v1/refunds",)))
-        budgets = ("team",) if budget and chance.random() < 0.8 else ()
-        return Policy(allow=("* /v1/*",), caps=tuple(caps), refunds=rule, budgets=budgets)
-
-    async def _set_budget(self) -> None:
-        window = self.chance.choice([Window.DAY, Window.TOTAL])
-        caps = (Cap(self.chance.choice([500, 1200, 4000]), window, "USD"),)
-        await self._operator.set_budget("default", "team", caps)
-        self.changes.append(Change("budgets", budgets={"team": caps}))
 
     async def _ask(self, request: Request) -> Answer:
         """Bring an agent's request to some sidecar, and the answer back."""
@@ -353,7 +365,7 @@ class World:
     def _arrive(
         self, node: SidecarNode, request: Request, reply: asyncio.Future[Answer], fault: Fault | None
     ) -> None:
-        if not node.process.alive:
+        if not node.listens:
             _break(reply)
             return
         back = self.chance.random() * 0.01
@@ -385,6 +397,10 @@ class World:
                 _kill(chance.choice(self.sidecars).process)
             case "kill a server":
                 _kill(chance.choice(self.servers).process)
+            case "stop a sidecar":
+                _stop(chance.choice(self.sidecars))
+            case "stop a server":
+                _stop(chance.choice(self.servers))
             case "move the store's clock":
                 await self._move_the_store_s_clock(chance)
             case "move a server's clock":
@@ -393,17 +409,24 @@ class World:
                 )
             case "let hours pass":
                 await self._let_hours_pass(chance.choice([1, 12, 22, 23, 25, 49]))
-            case "change a cap":
-                await self._change_a_cap(chance)
-            case "freeze":
-                await self._freeze(chance)
-            case "revoke":
-                if chance.random() < 0.3:
-                    key_id = chance.choice(self.key_ids)
-                    if not any(one.kind == "revoke" and one.key_id == key_id for one in self.changes):
-                        await self._administer(self._operator.revoke_key(key_id), Change("revoke", key_id))
+            case "change a cap" | "freeze" | "revoke" | "let runs go on":
+                await self.operator.act(fault.kind, chance)
             case "flush the store":
-                self.store.ask("FLUSHALL")
+                await self.operator.lose(None, chance)
+            case "set the store back":
+                await self._set_the_store_back(chance)
+
+    async def _set_the_store_back(self, chance: random.Random) -> None:
+        """To what it was, once every server has heard of more: each listens every second only."""
+        kept = self.losses.snapshot()
+        await asyncio.sleep(chance.choice([0.2, 1, 4, 10]))
+        if chance.random() < 0.3:
+            await self.operator.act("change a cap", chance)
+        for _ in range(20):
+            if self.losses.would_be_noticed(kept, [node.process for node in self.servers]):
+                await self.operator.lose(kept, chance)
+                break
+            await asyncio.sleep(0.5)
 
     async def _move_the_store_s_clock(self, chance: random.Random) -> None:
         """Anyhow, or where it hurts most: forward, while a call is on its way to Stripe."""
@@ -427,35 +450,10 @@ class World:
                 return
             await asyncio.sleep(0.1)
 
-    async def _change_a_cap(self, chance: random.Random) -> None:
-        key_id = chance.choice(self.key_ids)
-        if any(one.kind == "revoke" and one.key_id == key_id for one in self.changes):
-            return
-        old = self._policies[key_id]
-        caps = tuple(Cap(max(2, round(one.limit * chance.choice([0.5, 2]))), one.window, one.currency,
-                         endpoints=one.endpoints) for one in old.caps)  # fmt: skip
-        policy = Policy(allow=old.allow, caps=caps, refunds=old.refunds, budgets=old.budgets)
-        work = self._operator.update_policy(key_id, policy, 0)
-        if await self._administer(work, Change("policy", key_id, policy)):
-            self._policies[key_id] = policy
 
-    async def _freeze(self, chance: random.Random) -> None:
-        if await self._administer(self._operator.freeze("default", "looked odd"), Change("freeze")):
-            await asyncio.sleep(chance.random() * 5)
-            for _ in range(10):
-                if await self._administer(self._operator.unfreeze("default"), Change("unfreeze")):
-                    break
-                await asyncio.sleep(1)
-
-    async def _administer(self, work: Coroutine[Any, Any, object], change: Change) -> bool:
-        """Let an operator change something; tell whether it was changed."""
-        try:
-            await work
-        except SpendgateError as error:
-            self.tell("operator", f"is told: {error.message}")
-            return False
-        self.changes.append(change)
-        return True
+def _stop(node: ServerNode | SidecarNode) -> None:
+    if node.process.alive:
+        node.process.spawn(node.stop())
 
 
 def _kill(process: SimulatedProcess) -> None:

@@ -6,7 +6,6 @@ recounted from the audit trail in plain Python, by other code than the scripts.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +13,15 @@ from typing import Any
 
 from policy_server.archive.chain import linked
 from policy_server.core.policy import Cap, Policy, RefundRule
-from policy_server.core.ports import ArchivedEvent
 from policy_server.core.window import Window
-from policy_server.store.scripts import newest_event
 from stripe_simulator.forms import flatten
 from stripe_simulator.request_log import LoggedRequest
-from tests.simulation.history import AUDIT, SEQUENCE, World
+from tests.simulation.history import World
+from tests.simulation.trail import Event, in_archive, in_store, newest
 from tests.world import DAY, HOUR
 
+_VENDOR_FORGETS_S = 23 * HOUR // 1000
+_DERIVED_KEY_ID_LENGTH = 16
 REFUNDS = "POST /v1/refunds"
 Span = tuple[str, str, str]
 """Whose cap it is, the cap, and the span in which it counts."""
@@ -31,37 +31,11 @@ class Violation(AssertionError):
     """A promise that did not hold; the first word names it."""
 
 
-@dataclass(frozen=True)
-class Event:
-    """One audit event, as the stream has it."""
-
-    number: int
-    time: int
-    fields: Mapping[str, str]
-
-    def get(self, name: str) -> str:
-        return self.fields.get(name, "")
-
-    @property
-    def attempt(self) -> tuple[str, str]:
-        """Which attempt at which effect it is about."""
-        return self.get("authorization_id"), self.get("attempt")
-
-    @property
-    def begins(self) -> bool:
-        """Whether it lets a changing call pass for the first time."""
-        return (
-            self.get("kind") == "decision"
-            and self.get("decision") == "allow"
-            and not self.get("duplicate")
-            and bool(self.get("authorization_id"))
-        )
-
-
 def check(world: World) -> None:
     """Raise a `Violation` when a promise did not hold."""
     history = _Past(world)
     for promise in (
+        _nothing_is_done_in_a_lost_ledger,
         _every_event_is_there,
         _the_archive_has_every_event_once,
         _nothing_is_sent_unrecorded,
@@ -69,6 +43,8 @@ def check(world: World) -> None:
         _repeats_hear_the_same,
         _money_stays_within_the_caps,
         _nothing_is_allowed_while_it_may_not,
+        _derived_keys_do_no_more_than_they_may,
+        _a_call_that_is_refused_again_and_again_freezes_its_run,
         _no_hold_is_forgotten,
         _what_a_sidecar_knows_is_counted,
         _nothing_overruns,
@@ -84,26 +60,57 @@ class _Past:
     def __init__(self, world: World) -> None:
         self.world = world
         self.store = world.store
-        self.archived = {
-            one.sequence: _archived(one) for one in world.archive.reader.read("default", 0, 100_000)
-        }
-        self.stream = {
-            event.number: event for event in map(_event, self.store.ask("XRANGE", AUDIT, "-", "+"))
-        }
+        self.archived = in_archive(world.archive)
+        self.stream = in_store(self.store)
         self.events = [event for _, event in sorted((self.archived | self.stream).items())]
+        self.hours_passed = any(line.what.endswith("hours pass") for line in world.timeline)
+        """So that refusals were forgotten."""
         self.posts = [entry for entry in world.api.log if entry.method == "POST"]
         self.began = {event.attempt: event for event in self.events if event.begins}
+        """How each attempt began of which that is still known."""
+        losses = world.losses
+        self.lost = losses.lost
+        self.begun_at: dict[tuple[str, str], list[tuple[int, int, Event]]] = defaultdict(list)
+        """For each attempt how often events had been lost when it began, and under which number."""
+        for generation, event in [*losses.with_generation(self.events), *losses.lost_with_generation]:
+            if event.begins:
+                self.begun_at[event.attempt].append((generation, event.number, event))
         self._rules = _Rules()
         self.rules_at: dict[int, _Rules] = {}
-        changes = iter(world.changes)
+        changes = iter(world.operator.changes)
         for event in self.events:
-            if event.get("kind") == "administration":
+            if event.changes_rules:
                 self._rules = self._rules.after(next(changes))
             self.rules_at[event.number] = self._rules
 
+    @property
+    def unpromised(self) -> set[str]:
+        """What may be done twice, because it was lost for good that it was done, and how.
+
+        The vendor forgets within a day, and does not know that an attempt that never reached it was given
+        up for another one.
+        """
+        given_up = {event.get("authorization_id") for event in self.lost if event.get("state") == "released"}
+        begun = {event.attempt for event in self.lost if event.begins}
+        found, first = set(), {}
+        for post in self.posts:
+            attempt, label = _attempt(post.idempotency_key), _label(post)
+            late = post.time - first.setdefault(label, post.time) > _VENDOR_FORGETS_S
+            if attempt[0] in given_up or (attempt in begun and late):
+                found.add(label)
+        return found
+
     def spans(self, event: Event) -> list[tuple[Span, Cap]]:
         """The caps that count a call, by the rules of that moment."""
-        return self.rules_at[event.number].spans(event)
+        return [*self.rules_at[event.number].spans(event), *self._derived_spans(event)]
+
+    def _derived_spans(self, event: Event) -> Iterator[tuple[Span, Cap]]:
+        for derived_key_id in _derived_key_ids(event):
+            for one in self.world.operator.derived[derived_key_id].caps:
+                cap = Cap(one.limit, Window(one.window), one.currency)
+                if cap.window is not Window.CALL:
+                    owner = f"{event.get('vault_key_id')}:{derived_key_id}"
+                    yield (owner, cap.id, _span(cap.window, event)), cap
 
 
 @dataclass(frozen=True)
@@ -124,8 +131,27 @@ class _Rules:
                 return _Rules(self.policies, change.budgets, self.frozen, self.revoked)
             case "revoke":
                 return _Rules(self.policies, self.budgets, self.frozen, self.revoked | {change.key_id})
-            case _:
+            case "freeze" | "unfreeze":
                 return _Rules(self.policies, self.budgets, change.kind == "freeze", self.revoked)
+            case _:
+                return self
+
+    @property
+    def unpromised(self) -> set[str]:
+        """What may be done twice, because it was lost for good that it was done, and how.
+
+        The vendor forgets within a day, and does not know that an attempt that never reached it was given
+        up for another one.
+        """
+        given_up = {event.get("authorization_id") for event in self.lost if event.get("state") == "released"}
+        begun = {event.attempt for event in self.lost if event.begins}
+        found, first = set(), {}
+        for post in self.posts:
+            attempt, label = _attempt(post.idempotency_key), _label(post)
+            late = post.time - first.setdefault(label, post.time) > _VENDOR_FORGETS_S
+            if attempt[0] in given_up or (attempt in begun and late):
+                found.add(label)
+        return found
 
     def spans(self, event: Event) -> list[tuple[Span, Cap]]:
         key_id, refund = event.get("vault_key_id"), event.get("endpoint") == REFUNDS
@@ -153,23 +179,17 @@ def _span(window: Window, event: Event) -> str:
             return "0"
 
 
-def _event(entry: list[Any]) -> Event:
-    number, flat = entry
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    told = {**json.loads(fields["call"]), **fields}
-    return Event(int(number.partition("-")[0]), int(fields["time"]), told)
-
-
-def _archived(event: ArchivedEvent) -> Event:
-    told = {**json.loads(event.fields["call"]), **event.fields}
-    return Event(event.sequence, event.created_at_ms, told)
+def _nothing_is_done_in_a_lost_ledger(past: _Past) -> None:
+    """What can be noticed is noticed before the first decision."""
+    for done in past.world.losses.done_on_lost:
+        raise Violation(f"noticed: the ledger is lost, and {done}")
 
 
 def _every_event_is_there(past: _Past) -> None:
     numbers = [event.number for event in past.events]
-    newest, _ = newest_event(past.store.ask("GET", SEQUENCE) or "0")
-    if numbers != list(range(1, newest + 1)):
-        raise Violation(f"gapless: the audit trail has {numbers}, and {newest} were counted")
+    counted = newest(past.store)
+    if numbers != list(range(1, counted + 1)):
+        raise Violation(f"gapless: the audit trail has {numbers}, and {counted} were counted")
 
 
 def _the_archive_has_every_event_once(past: _Past) -> None:
@@ -194,14 +214,16 @@ def _attempt(key: str | None) -> tuple[str, str]:
 
 def _nothing_is_sent_unrecorded(past: _Past) -> None:
     for post in past.posts:
-        begun = past.began.get(_attempt(post.idempotency_key))
-        if begun is None or begun.number > past.world.recorded_before[post.n]:
+        before = past.world.recorded_before[post.n]
+        begun = [one for one in past.begun_at[_attempt(post.idempotency_key)] if one[:2] <= before]
+        if not begun:
             raise Violation(
                 f"recorded: {post.method} {post.path} ({post.idempotency_key}) has no earlier event"
             )
-        amount = flatten(post.parameters).get("amount", begun.get("amount"))
-        if begun.get("endpoint").partition(" ")[0] != "POST" or str(amount) != begun.get("amount"):
-            raise Violation(f"recorded: {post.path} sent {amount}, and {begun.get('amount')} was allowed")
+        event = max(begun, key=lambda one: one[:2])[2]
+        amount = flatten(post.parameters).get("amount", event.get("amount"))
+        if event.get("endpoint").partition(" ")[0] != "POST" or str(amount) != event.get("amount"):
+            raise Violation(f"recorded: {post.path} sent {amount}, and {event.get('amount')} was allowed")
 
 
 def _done(post: LoggedRequest) -> bool:
@@ -217,7 +239,7 @@ def _label(post: LoggedRequest) -> str:
 def _each_effect_happens_once(past: _Past) -> None:
     times = Counter(_label(post) for post in past.posts if _done(post))
     for label, count in times.items():
-        if count > 1:
+        if count > 1 and label not in past.unpromised:
             raise Violation(f"once: {label} was done {count} times")
 
 
@@ -229,7 +251,7 @@ def _repeats_hear_the_same(past: _Past) -> None:
             if heard.status == 200 and agent.wishes[heard.label].method == "POST":
                 told[heard.label].add(heard.object_id)
         for label, object_ids in told.items():
-            if len(object_ids) > 1:
+            if len(object_ids) > 1 and label not in past.unpromised:
                 raise Violation(f"same: {label} was answered with {sorted(object_ids)}")
             if not object_ids <= made | {post.path.split("/")[-2] for post in past.posts if _done(post)}:
                 raise Violation(f"same: {label} was answered with {object_ids}, which nobody made")
@@ -268,10 +290,66 @@ def _money_stays_within_the_caps(past: _Past) -> None:
 def _nothing_is_allowed_while_it_may_not(past: _Past) -> None:
     for event in past.events:
         rules = past.rules_at[event.number]
-        if event.get("decision") == "allow" and (rules.frozen or event.get("vault_key_id") in rules.revoked):
+        stopped = rules.frozen or rules.revoked & {event.get("vault_key_id"), *_derived_key_ids(event)}
+        if event.get("decision") == "allow" and stopped:
             raise Violation(
                 f"stopped: event {event.number} allows a call of a frozen account or a revoked key"
             )
+
+
+def _derived_key_ids(event: Event) -> list[str]:
+    return event.get("derived_key_id").split("/") if event.get("derived_key_id") else []
+
+
+def _derived_keys_do_no_more_than_they_may(past: _Past) -> None:
+    """Their caps are counted with all others."""
+    for event in past.events:
+        for derived_key_id in _derived_key_ids(event) if event.get("decision") == "allow" else ():
+            caveats = past.world.operator.derived[derived_key_id]
+            method, _, path = event.get("endpoint").partition(" ")
+            allowed = any(_matches(one, method, path) for one in caveats.allow) or not caveats.allow
+            in_time = caveats.expires_at_s is None or event.time < caveats.expires_at_s * 1000
+            most = min(
+                (cap.limit for cap in caveats.caps if cap.window == "call"),
+                default=int(event.get("amount") or 0),
+            )
+            small = event.get("duplicate") or int(event.get("amount") or 0) <= most
+            if not (allowed and in_time and small and caveats.run_id in {"", event.get("run_id")}):
+                raise Violation(
+                    f"derived: event {event.number} allows what {derived_key_id} may not: {caveats}"
+                )
+
+
+def _matches(pattern: str, method: str, path: str) -> bool:
+    """Whether an endpoint is one of those that are drawn; a star at the end stands for all that follows."""
+    wanted, _, prefix = pattern.partition(" ")
+    fits = path.startswith(prefix[:-1]) if prefix.endswith("*") else path == prefix
+    return wanted in {"*", method} and fits
+
+
+def _a_call_that_is_refused_again_and_again_freezes_its_run(past: _Past) -> None:
+    """And nothing passes in it until somebody lets it go on."""
+    frozen: set[tuple[str, str]] = set()
+    refused: Counter[tuple[str, ...]] = Counter()
+    for event in past.events:
+        run = event.get("vault_key_id"), event.get("run_id")
+        if event.changes_rules and event.get("detail").startswith("let the frozen run"):
+            frozen.discard(run)
+            refused = Counter({call: count for call, count in refused.items() if call[:2] != run})
+        if event.get("kind") != "decision":
+            continue
+        if event.get("decision") == "allow" and run in frozen:
+            raise Violation(f"loop: event {event.number} allows a call in the frozen run {run}")
+        if event.get("reason") == "run_frozen" and run not in frozen:
+            raise Violation(f"loop: event {event.number} refuses a call of {run}, which is not frozen")
+        if event.get("detail").startswith("froze the run"):
+            frozen.add(run)
+        elif event.get("reason") == "cap_exceeded":  # so that the event tells which of two amounts it was
+            policy = past.rules_at[event.number].policies[run[0]]
+            call = *run, event.get("reason"), event.get("endpoint"), event.get("step"), event.get("amount")
+            refused[call] += 1
+            if 0 < policy.repeated_refusals_max <= refused[call] and not past.hours_passed:
+                raise Violation(f"loop: event {event.number} refuses {call} once more, and does not freeze")
 
 
 def _holds(past: _Past) -> Iterator[tuple[str, dict[str, str]]]:
@@ -300,13 +378,16 @@ def _no_hold_is_forgotten(past: _Past) -> None:
 
 
 def _what_a_sidecar_knows_is_counted(past: _Past) -> None:
-    """Who has heard of a success, and lives, has told it."""
+    """Who has heard of a success, and lives or was given the time to tell it, has told it."""
+    for untold in past.world.kept_to_themselves:
+        raise Violation(f"delivered: {untold}")
     states = {name: hold["state"] for name, hold in _holds(past)}
+    lost = {event.get("authorization_id") for event in past.lost}
     for sidecar, key in past.world.stripe.told:
         authorization_id, _ = _attempt(key)
-        if sidecar.alive and states[authorization_id] != "settled":
+        if sidecar.alive and authorization_id not in lost and states.get(authorization_id) != "settled":
             raise Violation(
-                f"delivered: {key} succeeded, {sidecar.name} knows, and it is {states[authorization_id]}"
+                f"delivered: {key} succeeded, {sidecar.name} knows, and it is {states.get(authorization_id)}"
             )
 
 
@@ -403,9 +484,9 @@ def _counters(past: _Past) -> dict[Span, tuple[int, int]]:
 
 def _named(name: str) -> Span:
     owner, _, rest = name.partition(":")
-    if owner == "budget":
-        name_of_budget, _, rest = rest.partition(":")
-        owner = f"budget:{name_of_budget}"
+    second, _, after = rest.partition(":")
+    if owner == "budget" or len(second) == _DERIVED_KEY_ID_LENGTH:
+        owner, rest = f"{owner}:{second}", after
     cap, _, span = rest.partition(":")
     return owner, cap, span
 
@@ -437,7 +518,9 @@ def _what_moved_is_counted(past: _Past) -> None:
     steps: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for post in past.posts:
         for one in post.money:
-            steps[one.object_id].add(_attempt(post.idempotency_key))
+            attempt = _attempt(post.idempotency_key)
+            if attempt in past.began:
+                steps[one.object_id].add(attempt)
     elsewhere = {
         # The steps of an object may count in several spans, and which of them has it is not for sure
         # when the outcome of an earlier one was found out after that of a later one.
@@ -448,7 +531,7 @@ def _what_moved_is_counted(past: _Past) -> None:
     }
     moved: dict[Span, int] = defaultdict(int)
     for attempt, amount in _moved(past).items():
-        for span, cap in past.spans(past.began[attempt]):
+        for span, cap in past.spans(past.began[attempt]) if attempt in past.began else ():
             if cap.currency and (attempt not in elsewhere or span[2] == "0"):
                 moved[span] += amount
     for span, amount in moved.items():

@@ -16,9 +16,14 @@ from typing import Any
 from unittest import mock
 
 from policy_server.core import judging
+from policy_server.core.continuity import Continuity, continues
+from policy_server.core.derived_key import DerivedKey
 from policy_server.store import scripts
+from policy_server.store.images import Ledger
+from policy_server.store.restorer import RedisRestorer
 from policy_server.store.scripts import Script, script
 from sidecar import reconciler
+from sidecar.outbox import Outbox
 from sidecar.reconciler import Reconciler
 from sidecar.stripe import evidence
 from sidecar.upstream import NoAnswer, NotSent
@@ -92,6 +97,61 @@ def _narrow_search() -> AbstractContextManager[Any]:
     return mock.patch.object(evidence, "_CLOCKS_APART_MAX_S", evidence._CLOCKS_APART_S)
 
 
+@contextlib.contextmanager
+def _rebuild_leaves_out(what: Callable[[str, str], bool]) -> Iterator[None]:
+    """A rebuild that writes no field of which ``what`` tells, by its key and its name."""
+    right = Ledger.forget_gone
+
+    def forget_gone(self: Ledger, now_ms: int) -> None:
+        right(self, now_ms)
+        for name, image in self.keys.items():
+            image.fields = {field: value for field, value in image.fields.items() if not what(name, field)}
+        right(self, now_ms)
+
+    with mock.patch.object(Ledger, "forget_gone", forget_gone):
+        yield
+
+
+def _rebuild_forgets_deadlines() -> AbstractContextManager[Any]:
+    return mock.patch.object(Ledger, "deadlines", property(lambda self: {}))
+
+
+@contextlib.contextmanager
+def _rebuild_reads_the_archive_only() -> Iterator[None]:
+    async def left_in_stream(self: Any, names: Any, head: Any, epoch: str) -> tuple[list[Any], list[Any]]:
+        return [], [entry async for entry in self._entries(names) if entry[0] > head.sequence]
+
+    with mock.patch.object(RedisRestorer, "_left_in_stream", left_in_stream):
+        yield
+
+
+def _idle_servers_learn_nothing() -> AbstractContextManager[Any]:
+    async def watch(self: Continuity) -> None:
+        if not self._consulted or self._lost:
+            await self._consult()
+        expected = dict(self._known)
+        for account, present in zip(expected, await self._marks.marks(list(expected)), strict=True):
+            if continues(expected[account], present):
+                self._lost.pop(account, None)
+            else:
+                self._lost[account] = present
+
+    return mock.patch.object(Continuity, "watch", watch)
+
+
+def _derived_keys_forget(name: str, nothing: Any) -> Mutation:
+    return lambda: mock.patch.object(DerivedKey, name, property(lambda self: nothing))
+
+
+def _stops_with_outcomes_in_hand() -> AbstractContextManager[Any]:
+    async def flush(self: Outbox, timeout_s: float) -> bool:
+        return True
+
+    return mock.patch.object(Outbox, "flush", flush)
+
+
+_IS_LOST = "redis.call('HGET', account_record, 'epoch') ~= epoch or number < tonumber(ARGV[3])"
+
 MUTATIONS: dict[str, Mutation] = {
     "forgets to hold in one cap": _lua(
         "authorize",
@@ -136,4 +196,30 @@ MUTATIONS: dict[str, Mutation] = {
     "gives a hold back twice": _lua(
         "settle", ("add(counters, 'held', -held)", "add(counters, 'held', -2 * held)")
     ),
+    "decides in another ledger": _lua("authorize", (_IS_LOST, "number < tonumber(ARGV[3])")),
+    "decides in an older ledger": _lua(
+        "authorize", (_IS_LOST, "redis.call('HGET', account_record, 'epoch') ~= epoch")
+    ),
+    "learns nothing while nobody asks": _idle_servers_learn_nothing,
+    "forgets effects in a rebuild": lambda: _rebuild_leaves_out(lambda name, field: name.startswith("hold:")),
+    "forgets what is held in a rebuild": lambda: _rebuild_leaves_out(
+        lambda name, field: name.startswith("count:") and field == "held"
+    ),
+    "forgets objects in a rebuild": lambda: _rebuild_leaves_out(
+        lambda name, field: name.startswith("exposure:")
+    ),
+    "forgets deadlines in a rebuild": _rebuild_forgets_deadlines,
+    "drops what only Redis still has in a rebuild": _rebuild_reads_the_archive_only,
+    "lets two rebuilds mix": _lua("restore", ("redis.call('GET', KEYS[5]) ~= ARGV[5] or ", "")),
+    "never freezes a run": _lua("authorize", ("if times < q.repeated_refusals_max then", "if true then")),
+    "lets calls pass in a frozen run": _lua(
+        "authorize", ("return decided(false, 'run_frozen', frozen)", "frozen = nil")
+    ),
+    "forgets the caps of derived keys": _derived_keys_forget("caps", ()),
+    "forgets when derived keys expire": _derived_keys_forget("expires_at_ms", None),
+    "forgets the run of derived keys": _derived_keys_forget("run_ids", ()),
+    "forgets the endpoints of derived keys": lambda: mock.patch.object(
+        DerivedKey, "allows", lambda self, endpoint: True
+    ),
+    "stops with outcomes in its hands": _stops_with_outcomes_in_hand,
 }

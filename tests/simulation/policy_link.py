@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +19,7 @@ from policy_server.rpc.interceptors import Guard
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedProcess
 
-_GIVE_UP_S = 30.0
+MESSAGE_TAKES_MAX_S = 0.004
 
 
 class _Aborted(grpc.aio.AbortError):
@@ -51,8 +51,11 @@ class RpcServer:
 
     def __init__(self, process: SimulatedProcess, guard: Guard) -> None:
         self.process = process
+        self.stopping = False
+        """Whether it takes no new calls any more."""
         self._guard = guard
         self._handlers: dict[str, Any] = {}
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """The registered ones are all there are."""
@@ -60,6 +63,26 @@ class RpcServer:
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         for name, handler in handlers.items():
             self._handlers[f"/{service}/{name}"] = handler
+
+    @property
+    def listens(self) -> bool:
+        """Whether new calls arrive."""
+        return self.process.alive and not self.stopping
+
+    def spawn(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
+        """Work on one call."""
+        task = self.process.spawn(call)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard, context=self.process.context)
+        return task
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, and let those under way finish, at most so long."""
+        self.stopping = True
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=grace_s)
+            for task in late:
+                task.cancel()
 
     async def handler(self, method: str, metadata: Any) -> Any:
         """The method as the interceptor lets it be called."""
@@ -92,12 +115,12 @@ class PolicyNetwork:
 
     def pick(self) -> RpcServer | None:
         """The server whose turn it is."""
-        living = [server for server in self.servers if server.process.alive]
+        living = [server for server in self.servers if server.listens]
         return living[next(self._turn) % len(living)] if living else None
 
     def delay(self) -> float:
         """How long a message is on its way, in seconds."""
-        return self._chance.random() * 0.004
+        return self._chance.random() * MESSAGE_TAKES_MAX_S
 
     def channel(self, sidecar: SimulatedProcess) -> Any:
         """What a sidecar's stub is made with."""
@@ -178,10 +201,10 @@ class _Unary:
         works: list[asyncio.Task[Any]] = []
 
         def deliver() -> None:
-            if not server.process.alive:
+            if not server.listens:
                 _fail(reply, _unavailable("connection reset"))
                 return
-            works.append(server.process.spawn(self._serve(server, data, metadata, ends, answered)))
+            works.append(server.spawn(self._serve(server, data, metadata, ends, answered)))
 
         def answered(result: bytes | grpc.aio.AioRpcError) -> None:
             delivery.answer(
@@ -204,8 +227,8 @@ class _Unary:
             raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
 
     def _deliver_again(self, server: RpcServer, data: bytes, metadata: Any, ends: float) -> None:
-        if server.process.alive:
-            server.process.spawn(self._serve(server, data, metadata, ends, lambda result: None))
+        if server.listens:
+            server.spawn(self._serve(server, data, metadata, ends, lambda result: None))
 
     async def _serve(
         self, server: RpcServer, data: bytes, metadata: Any, ends: float, answered: Callable[[Any], None]
@@ -234,10 +257,12 @@ class _Stream:
         self._metadata = metadata
         self._server = network.pick()
         self._requests: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._replies: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+        self._replies: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        """None says that the server has ended the call."""
         self._work: asyncio.Task[Any] | None = None
         self._delivery: _Delivery | None = None
         self._broken: Exception | None = None
+        self._ended = False
         if self._server is not None:
             self._server.process.when_killed.append(
                 lambda: network.loop.later(network.delay(), self._break, "connection reset")
@@ -245,6 +270,8 @@ class _Stream:
 
     async def write(self, request: Any) -> None:
         """Send one request."""
+        if self._ended:
+            raise asyncio.InvalidStateError("RPC already finished.")
         if self._broken is not None:
             raise self._broken
         if self._server is None:
@@ -261,6 +288,8 @@ class _Stream:
         reply = await self._replies.get()
         if isinstance(reply, Exception):
             raise reply
+        if not isinstance(reply, bytes):
+            return grpc.aio.EOF
         return self._how["response_deserializer"](reply)
 
     def cancel(self) -> None:
@@ -276,14 +305,20 @@ class _Stream:
         self._replies.put_nowait(self._broken)
         self._cancel_work()
 
+    def _end(self) -> None:
+        self._ended = True
+        self._replies.put_nowait(None)
+
     def _deliver(self, data: bytes) -> None:
         assert self._server is not None
-        if not self._server.process.alive:
+        if not self._server.process.alive or (self._work is None and self._server.stopping):
             self._break("connection reset")
             return
         self._requests.put_nowait(data)
         if self._work is None:
-            self._work = self._server.process.spawn(self._serve(self._server, self._requests, self._answer))
+            self._work = self._server.spawn(
+                self._serve(self._server, self._requests, self._answer, self._end)
+            )
 
     def _deliver_again(self, data: bytes) -> None:
         """As something between the two may do that asks another server when the first is slow."""
@@ -292,7 +327,7 @@ class _Stream:
             requests: asyncio.Queue[bytes | None] = asyncio.Queue()
             requests.put_nowait(data)
             requests.put_nowait(None)
-            server.process.spawn(self._serve(server, requests, lambda reply: None))
+            server.spawn(self._serve(server, requests, lambda reply: None))
 
     def _answer(self, reply: bytes | Exception) -> None:
         assert self._delivery is not None
@@ -301,7 +336,11 @@ class _Stream:
         )
 
     async def _serve(
-        self, server: RpcServer, requests: asyncio.Queue[bytes | None], answer: Callable[[Any], None]
+        self,
+        server: RpcServer,
+        requests: asyncio.Queue[bytes | None],
+        answer: Callable[[Any], None],
+        end: Callable[[], None] = lambda: None,
     ) -> None:
         handler = await server.handler(self._method, self._metadata)
 
@@ -314,6 +353,8 @@ class _Stream:
                 answer(handler.response_serializer(response))
         except _Aborted as aborted:
             answer(_error(aborted.code, aborted.details))
+        else:
+            self._network.loop.later(2 * MESSAGE_TAKES_MAX_S, end)
 
 
 def _resolve(reply: asyncio.Future[bytes], result: bytes | grpc.aio.AioRpcError) -> None:

@@ -23,12 +23,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as StoreConnectionError
 
+from policy_server.store import scripts
 from policy_server.store.connection import TIMEOUT_MS
-from policy_server.store.scripts import script
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedProcess
 
-_SCRIPTS = ("authorize", "settle", "observe", "expire", "record", "administer")
+_SCRIPTS = ("authorize", "settle", "observe", "expire", "record", "administer", "unfreeze", "restore")
 _ERRORS = {
     "out of memory": "OOM command not allowed when used memory > 'maxmemory'.",
     "read-only replica": "READONLY You can't write against a read only replica.",
@@ -76,7 +76,15 @@ class Store:
                 read.append(reply)
         return read
 
-    def ask(self, *command: str | int) -> Any:
+    def ask_raw(self, *command: str | int) -> bytes:
+        """Run one command whose reply is no text."""
+        self._reader.set_encoding(None)
+        try:
+            return bytes(self.ask(*command))
+        finally:
+            self._reader.set_encoding("utf-8")
+
+    def ask(self, *command: str | int | bytes) -> Any:
         """Run one command."""
         (reply,) = self.run(hiredis.pack_command(tuple(command)), 1)
         if isinstance(reply, Exception):
@@ -110,7 +118,13 @@ class RedisLink:
         self._loop = loop
         self._tell = tell
         self._chance = random.Random(f"{seed} redis")
+        self._names = {scripts.script(name).sha: name for name in _SCRIPTS}
         self._away_until = 0.0
+        self.when_run: Callable[[SimulatedProcess, str, Any], None] = lambda server, name, answer: None
+        """Called with the server, the script's name and what it has answered."""
+        self.when_answered: Callable[[SimulatedProcess], Callable[[int], None]] = lambda server: _ignore
+        """Called when a server's commands were carried out; what it returns is called when the answers
+        arrive, with the newest event's number that they tell."""
 
     def client(self, server: SimulatedProcess) -> redis.asyncio.Redis:
         """A client for one policy server."""
@@ -183,13 +197,32 @@ class RedisLink:
         elif kind == "kill the server after":
             exchange.server.kill()
         else:
-            self._loop.later(exchange.back, _fulfil, exchange.replies, answers)
+            heard = self.when_answered(exchange.server)
+            self._loop.later(exchange.back, self._bring, exchange, answers, heard)
+
+    def _bring(self, exchange: _Exchange, answers: list[Any], heard: Callable[[int], None]) -> None:
+        if not exchange.replies.done() and exchange.server.alive:
+            heard(max(map(self._told_number, exchange.commands, answers)))
+        _fulfil(exchange.replies, answers)
+
+    def _name(self, command: list[bytes]) -> str:
+        return self._names.get(command[1].decode(), "") if command[0] == b"EVALSHA" else ""
+
+    def _told_number(self, command: list[bytes], answer: Any) -> int:
+        """Return the number of the newest event that an answer tells; 0 when it tells none."""
+        if self._name(command):
+            told = answer_of(answer)
+            return scripts.newest_event(told[1])[0] if told and told[0] != "lost" else 0
+        is_asked = command[0] == b"GET" and command[1].endswith(b":sequence")
+        return int(answer or 0) if is_asked and not isinstance(answer, Exception) else 0
 
     def _run(self, server: SimulatedProcess, commands: list[list[bytes]], packed: bytes) -> list[Any]:
         answers = self.store.run(packed, len(commands)) if commands else []
         for command, answer in zip(commands, answers, strict=True):
-            name = _names().get(command[1].decode() if len(command) > 1 else "")
-            if name and not (name == "expire" and answer == "0"):
+            name = self._name(command)
+            if name:
+                self.when_run(server, name, answer)
+            if name and not (name == "expire" and answer_of(answer)[0::2] == ["done", "0"]):
                 self._tell(f"{server.name} runs {name}.lua", _shown(answer))
         return answers
 
@@ -261,8 +294,13 @@ def _parsed(packed: bytes) -> list[list[bytes]]:
     return commands
 
 
-def _names() -> dict[str, str]:
-    return {script(name).sha: name for name in _SCRIPTS}
+def _ignore(number: int) -> None:
+    """Nobody wants to know."""
+
+
+def answer_of(answer: Any) -> list[str]:
+    """Return what a script says: its status, the newest event's number, and more; nothing for an error."""
+    return list(json.loads(answer)) if isinstance(answer, str) else []
 
 
 def _shown(answer: Any) -> str:
