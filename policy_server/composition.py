@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import redis.asyncio
@@ -37,13 +38,16 @@ class Core:
         backlog_max: int = 0,
         replicas: int = 0,
         store_clock: Callable[[], int] | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """``now`` is the server's own clock; ``store_clock`` replaces that of Redis, for tests.
+
+        ``clock_s`` tells seconds from any moment on, and is never set.
 
         ``backlog_max`` events may wait for the archive, 0 means any number; nothing
         counts as done before so many ``replicas`` have it.
         """
-        self.continuity = Continuity(archive, RedisMarks(client))
+        self.continuity = Continuity(archive, RedisMarks(client), clock_s=clock_s)
         scripts = Scripts(
             client, self.continuity, backlog_max=backlog_max, replicas=replicas, clock=store_clock
         )

@@ -120,13 +120,6 @@ class Losses:
 
         return heard
 
-    def would_be_noticed(self, kept: Snapshot, servers: Iterable[SimulatedProcess]) -> bool:
-        """Whether every server knows that there is more, or nobody could know."""
-        archived = max(in_archive(self._archive), default=0)
-        return archived <= kept.number or all(
-            self._heard[server, self._rebuilds] > kept.number for server in servers if server.alive
-        )
-
     def note_script(self, server: SimulatedProcess, name: str, answer: Any) -> None:
         """Look at what a script has answered."""
         told = answer_of(answer)

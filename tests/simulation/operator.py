@@ -12,6 +12,7 @@ import grpc
 from pydantic import SecretStr
 
 from policy_server.composition import Core
+from policy_server.core.continuity import OTHERS_LOOK_S
 from policy_server.core.errors import SpendgateError
 from policy_server.core.policy import Cap, Policy, RefundRule
 from policy_server.core.window import Window
@@ -185,6 +186,7 @@ class Operator:
     async def lose(self, kept: Snapshot | None, chance: random.Random) -> None:
         """Redis loses its data, somebody notices it sooner or later, and restores the ledger."""
         self._forget_lost(kept)
+        lost_at_s = self._world.loop.time()
         await asyncio.sleep(chance.choice([0, 0.2, 2, 8]))
         losses = self._world.losses
         for _ in range(_REBUILDS_MAX):
@@ -194,13 +196,20 @@ class Operator:
             if losses.generation < 3 and chance.random() < 0.1:
                 await asyncio.sleep(chance.random() * 0.1)
                 self._forget_lost(None)
+            all_have_looked = self._world.loop.time() - lost_at_s > 2 * OTHERS_LOOK_S
             codes = await asyncio.gather(*at_once)
-            if grpc.StatusCode.FAILED_PRECONDITION in codes and not losses.all[-1].is_noticeable:
+            present = grpc.StatusCode.FAILED_PRECONDITION in codes
+            if present and all_have_looked and not losses.all[-1].is_noticeable:
                 losses.give_up()
             await asyncio.sleep(chance.choice([0, 0.2, 1, 3]))
 
     def _forget_lost(self, kept: Snapshot | None) -> None:
         loss = self._world.losses.lose(kept)
+        if kept is not None:
+            # It is another Redis, and the first connection to it says so.
+            self._world.redis.replaced()
+            for node in self._world.servers:
+                node.core.continuity.store_changed()
         what = "is emptied" if kept is None else f"is set back to event {kept.number}"
         numbers = ", ".join(str(event.number) for event in loss.lost) or "none"
         self._world.tell("Redis", f"{what}; lost for good: {numbers}")

@@ -107,6 +107,8 @@ class _Exchange:
     back: float
     """How long the replies take to come back, in seconds."""
     fault: Fault | None
+    asks: int
+    """Which server, of those that have answered one after the other."""
 
 
 class RedisLink:
@@ -120,6 +122,7 @@ class RedisLink:
         self._chance = random.Random(f"{seed} redis")
         self._names = {scripts.script(name).sha: name for name in _SCRIPTS}
         self._away_until = 0.0
+        self._servers = 1
         self.when_run: Callable[[SimulatedProcess, str, Any], None] = lambda server, name, answer: None
         """Called with the server, the script's name and what it has answered."""
         self.when_answered: Callable[[SimulatedProcess], Callable[[int], None]] = lambda server: _ignore
@@ -138,6 +141,10 @@ class RedisLink:
             retry=Retry(NoBackoff(), 0),
         )
         return redis.asyncio.Redis.from_pool(pool)
+
+    def replaced(self) -> None:
+        """Let another server answer; what is on its way to the one before reaches nobody."""
+        self._servers += 1
 
     @property
     def away(self) -> bool:
@@ -161,14 +168,14 @@ class RedisLink:
         elif kind == "kill the server before":
             self._loop.later(0, server.kill)
         else:
-            exchange = _Exchange(server, commands, packed, replies, back, fault)
+            exchange = _Exchange(server, commands, packed, replies, back, fault, self._servers)
             self._loop.later(there, self._arrive, exchange)
         return replies
 
     def _arrive(self, exchange: _Exchange) -> None:
         replies, fault = exchange.replies, exchange.fault
         kind = fault.kind if fault else ""
-        if self.away:
+        if self.away or exchange.asks != self._servers:
             _break(replies)
         elif kind == "disk full" and fault:
             # A Redis that must write every change to disk ends when it can't.
