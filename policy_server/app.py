@@ -198,12 +198,9 @@ class PolicyServer:
         while not stop.is_set():
             await asyncio.sleep(_EXPIRE_EVERY_S)
             try:
-                marked = await self._core.settler.expire_holds()
+                await self._core.settler.expire_holds()
             except SpendgateError as error:
                 log.warning("overdue holds wait: %s", error.message)
-                continue
-            if marked:
-                log.warning("%s holds passed their deadline and are unknown now; they keep counting", marked)
 
     async def _record_strangers(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
