@@ -73,6 +73,10 @@ class Drainer:
     def _step(self, account: str) -> int:
         tip = self._tips.get(account) or self._writer.tip(account)
         waiting = self._backlog.look(account, max(1, tip.sequence), BATCH + 1)
+        if waiting.rebuilding:
+            # It sorts out what belongs to the trail, and has fenced the archive or will.
+            self._tips.pop(account, None)
+            return 0
         try:
             entries = following(tip, waiting)
             if waiting.marked < tip.sequence:

@@ -32,14 +32,14 @@ class Mark:
     """Number of the newest audit event."""
 
 
-def new_epoch(after: str = "") -> str:
-    """Return the name of a new ledger, or of the one that takes the place of ``after``."""
-    return f"{_generation(after) + 1}-{secrets.token_hex(5)}"
+def new_epoch(generation: int = 1) -> str:
+    """Return a name for a new ledger; one that takes the place of another has a higher number."""
+    return f"{generation}-{secrets.token_hex(5)}"
 
 
 def is_other_ledger(epoch: str, than: str) -> bool:
     """Tell whether a ledger neither is ``than`` nor comes before or after it."""
-    return epoch != than and _generation(epoch) == _generation(than)
+    return epoch != than and generation_of(epoch) == generation_of(than)
 
 
 def continues(known: Mark, present: Mark) -> bool:
@@ -47,14 +47,19 @@ def continues(known: Mark, present: Mark) -> bool:
     return known.epoch in {"", present.epoch} and known.sequence <= present.sequence
 
 
+def is_rebuilt(known: Mark, present: Mark) -> bool:
+    """Tell whether what is present has taken the place of what is known: somebody else has rebuilt it."""
+    return generation_of(present.epoch) > generation_of(known.epoch)
+
+
+def generation_of(epoch: str) -> int:
+    """Return the number in the name of a ledger; 0 for none."""
+    return int(epoch.partition("-")[0] or 0)
+
+
 def _is_later(told: Mark, known: Mark) -> bool:
     """Tell whether a ledger has taken the place of the known one, or has come further."""
-    later = _generation(told.epoch) > _generation(known.epoch)
-    return later or (told.epoch == known.epoch and told.sequence > known.sequence)
-
-
-def _generation(epoch: str) -> int:
-    return int(epoch.partition("-")[0] or 0)
+    return is_rebuilt(known, told) or (told.epoch == known.epoch and told.sequence > known.sequence)
 
 
 class Heads(Protocol):
@@ -110,8 +115,10 @@ class Continuity:
             self._known[account] = Mark(epoch, sequence)
 
     def adopt(self, account: str, mark: Mark) -> None:
-        """Know of a ledger that has taken the place of another."""
-        self._known[account] = mark
+        """Know of a ledger that has taken the place of another, unless a later one is known."""
+        known = self._known.get(account)
+        if known is None or _is_later(mark, known):
+            self._known[account] = mark
 
     async def expected(self, account: str) -> Mark | None:
         """Return what must at least be there of an account's ledger; None when nobody has heard of it.
@@ -185,6 +192,11 @@ class Continuity:
 
 
 def _what_is_wrong(account: str, known: Mark, present: Mark) -> str:
+    if is_rebuilt(known, present):
+        return (
+            f"the ledger of account {account} was rebuilt elsewhere, as {present.epoch}: its calls are "
+            "refused here until the audit archive tells of that"
+        )
     found = (
         "it is gone"
         if not present.epoch

@@ -6,6 +6,7 @@
     ├── ArchiveUnavailable    the audit archive did not answer in time or not well
     ├── LedgerLost            the store has not the ledger that was counted in, or an older state
     ├── LedgerPresent         the ledger of the account is not lost
+    │   └── LedgerRebuilt     another server has rebuilt it
     ├── ArchiveBroken         the archive lacks or has changed what a rebuild needs
     ├── AuditBacklogFull      too many audit events wait for the archive
     ├── NothingLost           the archive has all that was ever archived
@@ -64,6 +65,19 @@ class LedgerPresent(SpendgateError):
 
     def __init__(self, account: str) -> None:
         super().__init__(f"the ledger of account {account} is not lost; it is not rebuilt", account=account)
+
+
+class LedgerRebuilt(LedgerPresent):
+    """Another policy server has rebuilt the ledger; this one has not heard of it from the archive yet."""
+
+    def __init__(self, account: str, epoch: str) -> None:
+        SpendgateError.__init__(
+            self,
+            f"the ledger of account {account} was rebuilt by another policy server, as {epoch}; it is not "
+            "rebuilt again. This server goes on with it as soon as the audit archive has the event that says "
+            "so: wait a few seconds, and see 'spendgate audit archive' when it takes longer",
+            account=account,
+        )
 
 
 class ArchiveBroken(SpendgateError):

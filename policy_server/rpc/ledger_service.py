@@ -26,6 +26,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
                     sequence=one.present.sequence,
                     known_sequence=one.known.sequence,
                     archived_sequence=one.archived,
+                    rebuilt_elsewhere=one.rebuilt_elsewhere,
                 )
                 for one in await self._restoration.statuses()
             ]

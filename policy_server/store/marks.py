@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import redis.asyncio
 
 from policy_server.core.continuity import Mark
+from policy_server.core.errors import LedgerLost, SpendgateError
 from policy_server.store.exchange import Command, ask
 from policy_server.store.keys import AccountKeys
+from policy_server.store.scripts import Run, command, run_all, script
 
 
 def mark_commands(names: AccountKeys) -> list[Command]:
@@ -23,11 +25,18 @@ class RedisMarks:
         self._client = client
 
     async def begin(self, account: str, epoch: str) -> str:
-        """Give an account without a ledger one of this name; return the name of the one it has."""
-        record = AccountKeys(account).record
-        commands = [("HSETNX", record, "epoch", epoch), ("HGET", record, "epoch")]
-        _, present = await ask(self._client, commands)
-        return str(present)
+        """Give an account without a ledger one of this name; return the name of the one it has.
+
+        Raises `LedgerLost` while it is rebuilt.
+        """
+        which = script("begin")
+        run = Run(account, [AccountKeys(account).rebuild], [])
+        (reply,) = await run_all(self._client, which, [command(which, run, Mark(epoch, 0))])
+        if isinstance(reply, SpendgateError):
+            raise reply
+        if reply[0] == "lost":
+            raise LedgerLost(account)
+        return str(reply[2])
 
     async def marks(self, accounts: Sequence[str]) -> list[Mark]:
         """Return how far the ledger of each account has come."""

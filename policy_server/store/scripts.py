@@ -21,6 +21,9 @@ from policy_server.store.keys import AccountKeys
 
 Reply = list[str]
 
+_UNGUARDED = {"begin", "claim", "write", "restore"}
+"""What is done where there is no ledger that could be used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -34,7 +37,7 @@ class Script:
 def script(name: str) -> Script:
     """Return the script ``scripts/<name>.lua``."""
     folder = files("policy_server.store") / "scripts"
-    parts = ("common", name) if name == "restore" else ("common", "guard", name)
+    parts = ("common", name) if name in _UNGUARDED else ("common", "guard", name)
     body = "".join((folder / f"{part}.lua").read_text() for part in parts)
     # Redis sends many short texts in one go, but each list by itself, and each wakes the reader.
     source = f"local function run()\n{body}\nend\nreturn cjson.encode(run())\n"

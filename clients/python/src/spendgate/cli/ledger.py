@@ -32,7 +32,7 @@ def show_status(
         ("account", "ledger", "state", "event", "known", "archived"),
         (
             (
-                *(one.account, one.epoch, "lost" if one.lost else "whole"),
+                *(one.account, one.epoch, _state(one)),
                 *map(str, (one.sequence, one.known_sequence, one.archived_sequence)),
             )
             for one in ledgers
@@ -70,6 +70,12 @@ def _ledgers(server: PolicyServer) -> list[pb.Ledger]:
     return list(server.call(server.ledgers.ListLedgers, pb.ListLedgersRequest()).ledgers)
 
 
+def _state(ledger: pb.Ledger) -> str:
+    if ledger.rebuilt_elsewhere:
+        return "rebuilt elsewhere"
+    return "lost" if ledger.lost else "whole"
+
+
 def _show(rebuilt: pb.RebuildLedgerResponse, *, as_json: bool) -> None:
     if as_json:
         output.print_json(output.as_dict(rebuilt), on_one_line=True)
@@ -84,6 +90,6 @@ def _show(rebuilt: pb.RebuildLedgerResponse, *, as_json: bool) -> None:
             ("objects", str(rebuilt.exposures)),
             ("from Redis", f"{rebuilt.events_from_store} events were not in the archive yet"),
             ("lost", f"{rebuilt.lost_events} events that this server knew of; look at the vendor"),
-            ("set aside", f"{rebuilt.events_set_aside} events of another ledger"),
+            ("set aside", f"{rebuilt.events_set_aside} events that do not go on from the archive"),
         )
     )
