@@ -84,7 +84,7 @@ class PolicyServer:
         self._settings = settings
         url = settings.redis_url.get_secret_value()
         trust = _store_trust(settings)
-        self._redis = connect(url, trust)
+        self._redis = connect(url, trust, server_changed=self._store_changed)
         self._watcher = connect_watcher(url, trust)
         self._database = Database(settings.archive_url, settings.data_dir)
         self._archive = ThreadedArchive(self._database)
@@ -105,6 +105,9 @@ class PolicyServer:
         )
         self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
+
+    def _store_changed(self) -> None:
+        self._continuity.store_changed()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then let calls under way finish.

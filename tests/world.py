@@ -28,6 +28,7 @@ from policy_server.core.vault_key import parse
 from policy_server.core.window import Window
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import connect_watcher
+from policy_server.store.scripts import newest_event
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -195,7 +196,7 @@ class World:
     async def observe(self, key: str, object_id: str, amount: int | Amount) -> list[bool]:
         """Tell what an object commits for good; return for each event about it whether it is an overrun."""
         money = Amount(amount, "USD") if isinstance(amount, int) else amount
-        before = int(await self.redis.get("spendgate:{default}:sequence") or 0)
+        before, _ = newest_event(await self.redis.get("spendgate:{default}:sequence") or "0")
         await self.server.settler.record_observations([Observation(key_id(key), object_id, money)])
         added = (await self.events())[before:]
         for event in added:

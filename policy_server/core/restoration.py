@@ -10,8 +10,8 @@ from typing import Protocol
 
 from policy_server.core.continuity import (
     Continuity,
+    Found,
     Mark,
-    continues,
     generation_of,
     is_rebuilt,
     new_epoch,
@@ -112,8 +112,8 @@ class Restorer(Protocol):
         What the store still has of the ``known`` one goes in too.
         """
 
-    async def finish(self, claim: Claim, epoch: str, restored: Restored, detail: str) -> int:
-        """Let the ledger be used under its new epoch, and record that; return the event's number."""
+    async def finish(self, claim: Claim, epoch: str, restored: Restored, detail: str) -> Mark:
+        """Let the ledger be used under its new epoch, and record that; return how far it has come."""
 
 
 class Restoration:
@@ -130,8 +130,7 @@ class Restoration:
         """Return how the ledger of every known account stands."""
         overview = await self._continuity.overview()
         return [
-            _status(account, known, present, archived)
-            for account, (known, present, archived) in overview.items()
+            _status(account, known, found, archived) for account, (known, found, archived) in overview.items()
         ]
 
     async def rebuild(self, account: str) -> Rebuilt:
@@ -164,8 +163,7 @@ class Restoration:
                 f"rebuilt the ledger up to event {restored.sequence}, of which the archive had "
                 f"{head.sequence}; {lost_events} later ones are lost"
             )
-            sequence = await self._restorer.finish(claim, epoch, restored, detail)
-            self._continuity.adopt(account, Mark(epoch, sequence))
+            self._continuity.adopt(account, await self._restorer.finish(claim, epoch, restored, detail))
             log.warning("account %s: %s", account, detail)
             return Rebuilt(account, restored, lost_events)
 
@@ -202,7 +200,7 @@ class Restoration:
             after = chunk[-1].sequence
 
 
-def _status(account: str, known: Mark, present: Mark, archived: int) -> LedgerStatus:
-    elsewhere = is_rebuilt(known, present)
-    lost = not elsewhere and not continues(known, present)
-    return LedgerStatus(account, lost, elsewhere, known, present, archived)
+def _status(account: str, known: Mark, found: Found, archived: int) -> LedgerStatus:
+    elsewhere = is_rebuilt(known, found.present)
+    lost = not elsewhere and found.goes_on is False
+    return LedgerStatus(account, lost, elsewhere, known, found.present, archived)

@@ -12,6 +12,7 @@ from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import AccountProgress, Progress
 from policy_server.store.connection import store_unavailable
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
+from policy_server.store.scripts import newest_event
 
 _UNDRAINED_S = 15.0
 """How long events may wait without anybody whose turn it is."""
@@ -42,7 +43,9 @@ class RedisArchiveProgress:
         except (RedisError, OSError) as error:
             raise store_unavailable(error) from None
         progress = tuple(
-            AccountProgress(account, int(newest or 0), int(archived or 0), bytes.fromhex(mark or ""))
+            AccountProgress(
+                account, newest_event(newest or "0")[0], int(archived or 0), bytes.fromhex(mark or "")
+            )
             for account, (archived, mark), newest in zip(accounts, pairs[::2], pairs[1::2], strict=True)
         )
         problem = self._problem(progress, reported, drained=bool(drained))

@@ -16,6 +16,7 @@ from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import ArchiveHead, Waiting
 from policy_server.store.connection import SYSTEM_TRUST, StoreTrust, node_of_cluster, store_unavailable
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
+from policy_server.store.scripts import newest_event
 
 _TIMEOUT_S = 5
 _LEASE_MS = 5_000
@@ -59,7 +60,7 @@ class RedisBacklog:
             entries, newest, (marked, marked_hash), rebuilding = pipeline.execute()
         return Waiting(
             entries=[(int(entry_id.partition(b"-")[0]), fields) for entry_id, fields in entries],
-            newest=int(newest or 0),
+            newest=newest_event((newest or b"0").decode())[0],
             marked=int(marked or 0),
             marked_hash=bytes.fromhex((marked_hash or b"").decode()),
             rebuilding=bool(rebuilding),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -65,11 +66,33 @@ SYSTEM_TRUST = StoreTrust()
 """Trusts the system's CAs, and shows nothing."""
 
 
-def connect(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
+class ServerWatch:
+    """Sees when another redis-server answers: one started anew, or in the place of another."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """``changed`` is called then, before anything is asked of the new one."""
+        self._changed = changed
+        self._run_id = ""
+
+    async def connected(self, connection: Any) -> None:
+        """Prepare a new connection."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        said = str(await connection.read_response())
+        run_id = next((line for line in said.splitlines() if line.startswith("run_id:")), "")
+        before, self._run_id = self._run_id, run_id
+        if before and run_id != before:
+            self._changed()
+
+
+def connect(
+    url: str, trust: StoreTrust = SYSTEM_TRUST, *, server_changed: Callable[[], None] | None = None
+) -> redis.asyncio.Redis:
     """Return a client for ``url`` (redis://, rediss://, unix:// or redis+cluster://); it connects when used.
 
     It never repeats a command by itself: a lost reply is answered by the
-    caller's repeat, which the scripts recognise. Raises `StoreUrlInvalid`.
+    caller's repeat, which the scripts recognise. ``server_changed`` is called when
+    another server answers than before, except in a cluster. Raises `StoreUrlInvalid`.
     """
     if cluster := node_of_cluster(url):
         return _connect_to_cluster(cluster, trust, socket_timeout=STORE_TIMEOUT_S)
@@ -85,6 +108,7 @@ def connect(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
             protocol=2,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
+            redis_connect_func=ServerWatch(server_changed).connected if server_changed else None,
         )
     except ValueError:  # its text may have parts of the password
         raise StoreUrlInvalid(_URL_HINT) from None

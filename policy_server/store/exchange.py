@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -42,16 +42,30 @@ class NotReplicated(RedisError):
     """Fewer replicas than wanted have it in time. It may be carried out, or lost in a failover."""
 
 
+class OtherServer(RedisError):
+    """Another server answers than the one that the commands were meant for. None was sent."""
+
+
 async def exchange(
-    client: redis.asyncio.Redis | RedisCluster, commands: Sequence[Command], *, replicas: int = 0
+    client: redis.asyncio.Redis | RedisCluster,
+    commands: Sequence[Command],
+    *,
+    replicas: int = 0,
+    is_meant: Callable[[], bool] = lambda: True,
 ) -> list[Any]:
-    """Send all commands and return their replies, or in their place what went wrong."""
+    """Send all commands and return their replies, or in their place what went wrong.
+
+    ``is_meant`` is asked once there is a connection, which may be to another server
+    than before; where it says no, nothing is sent. A cluster's nodes are not asked.
+    """
     try:
         async with asyncio.timeout(STORE_TIMEOUT_S):
             if isinstance(client, RedisCluster):
                 return await _with_cluster(client, commands, replicas)
             connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
             try:
+                if not is_meant():
+                    raise OtherServer("another Redis answers than before")
                 return await _over(connection, commands, replicas)
             finally:
                 await client.connection_pool.release(connection)

@@ -142,7 +142,7 @@ class RedisLedger:
             [_run(vault_key_id, run_id), _facts(facts)],
         )
         status, *_ = await self._scripts.run_one("unfreeze", run)
-        return status == "done"
+        return bool(status == "done")
 
     async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
         """Return unknown holds of the cursor's account, the oldest first."""
@@ -192,6 +192,7 @@ class RedisLedger:
         asked: dict[str, Any] = {
             "key_version": question.key_version,
             "account_version": question.account_version,
+            "epoch": question.epoch,
             "effect": effect is not None,
             "authorization_id": authorization_id,
             "fingerprint": question.fingerprint,

@@ -25,7 +25,7 @@ from policy_server.store.connection import store_unavailable, time_ms
 from policy_server.store.exchange import Command
 from policy_server.store.images import HOLD, SORTED_SETS, Image, Ledger
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
-from policy_server.store.scripts import Reply, Run, command, script
+from policy_server.store.scripts import Reply, Run, command, newest_event, script
 
 T = TypeVar("T")
 
@@ -67,8 +67,11 @@ class RedisRestorer:
         ledger.sequence = head.sequence
         agreed = [entry for entry in left if entry[0] < forked_at]
         survivors: list[Entry] = []
-        if forked_at > head.sequence and await self._goes_on(names, head, agreed):
-            survivors = _following(head, known, left[len(agreed) :])
+        if forked_at > head.sequence:
+            end = Mark(head.epoch, head.sequence, ledger.tip)
+            survivors = _following(end, known, left[len(agreed) :])
+        if survivors and not await self._goes_on(names, head, ledger.tip, agreed, survivors[0]):
+            survivors = []
         for sequence, fields in survivors:
             ledger.apply(sequence, fields)
         strangers = left[len(agreed) + len(survivors) :]
@@ -78,18 +81,23 @@ class RedisRestorer:
         await self._write(claim, ledger, head)
         return _restored(ledger, len(survivors), len(strangers))
 
-    async def finish(self, claim: Claim, epoch: str, restored: Restored, detail: str) -> int:
-        """Let the ledger be used under its new epoch, and record that; return the event's number."""
+    async def finish(self, claim: Claim, epoch: str, restored: Restored, detail: str) -> Mark:
+        """Let the ledger be used under its new epoch, and record that; return how far it has come."""
         arguments = [claim.token, str(restored.sequence), json.dumps({"detail": detail})]
         run = Run(claim.account, [AccountKeys(claim.account).rebuild], arguments)
-        status, number, *_ = await self._run("restore", run, Mark(epoch, restored.sequence))
+        tip = secrets.token_hex(6)
+        status, reached, *_ = await self._run("restore", run, Mark(epoch, restored.sequence), tip=tip)
         if status != "done":
             raise _taken(claim)
-        return int(number)
+        return Mark(epoch, *newest_event(reached))
 
-    async def _goes_on(self, names: AccountKeys, head: ArchiveHead, agreed: Sequence[Entry]) -> bool:
-        """Tell whether what Redis has after ``head`` surely goes on from there."""
+    async def _goes_on(
+        self, names: AccountKeys, head: ArchiveHead, tip: str, agreed: Sequence[Entry], first: Entry
+    ) -> bool:
+        """Tell whether the first event that Redis has after ``head`` surely goes on from there."""
         if head.sequence == 0 or (agreed and agreed[-1][0] == head.sequence):
+            return True
+        if tip and first[1].get("after") == tip:
             return True
         noted = await self._ask(self._client.hmget(names.archived, ["sequence", "hash"]))
         return bool(noted == [str(head.sequence), head.hash.hex()])
@@ -147,7 +155,7 @@ class RedisRestorer:
         for overdue in _chunks(ledger.deadlines.items()):
             scores = [part for hold, score in overdue for part in (score, hold)]
             await self._change(claim, [names.deadlines], [("ZADD", names.deadlines, *scores)])
-        commands = [("SET", names.sequence, ledger.sequence)]
+        commands = [("SET", names.sequence, f"{ledger.sequence} {ledger.tip}")]
         if head.sequence:
             noted = {"sequence": str(head.sequence), "hash": head.hash.hex()}
             commands.append(("HSET", names.archived, *_flat(noted)))
@@ -165,9 +173,9 @@ class RedisRestorer:
         if status != "done":
             raise _taken(claim)
 
-    async def _run(self, name: str, run: Run, mark: Mark) -> Reply:
+    async def _run(self, name: str, run: Run, mark: Mark, *, tip: str = "") -> Reply:
         which = script(name)
-        by_hash = command(which, run, mark)
+        by_hash = command(which, run, mark, tip=tip)
         return list(json.loads(await self._ask(self._evaluate(which.source, by_hash))))
 
     async def _evaluate(self, source: str, by_hash: Command) -> Any:
@@ -183,23 +191,25 @@ class RedisRestorer:
             raise store_unavailable(error) from None
 
 
-def _following(head: ArchiveHead, known: Mark, entries: Sequence[Entry]) -> list[Entry]:
-    """Return those of ``entries``, which stand after ``head``, that the lost ledger had written.
+def _following(end: Mark, known: Mark, entries: Sequence[Entry]) -> list[Entry]:
+    """Return those of ``entries``, which stand after ``end``, that the lost ledger had written.
 
-    That is up to the first gap, or the first that neither the ledger of the one
-    before it has written nor a later one.
+    That is up to the first gap, or the first that does not name the one before it, or
+    that neither the ledger of the one before it has written nor a later one.
     """
     found: list[Entry] = []
-    epoch = head.epoch
     for sequence, fields in entries:
-        written_in = fields.get("epoch", "")
-        later = generation_of(written_in) > generation_of(epoch)
-        if sequence != head.sequence + len(found) + 1 or not (written_in == epoch or later):
-            break
-        if is_other_ledger(written_in, known.epoch):
+        epoch = fields.get("epoch", "")
+        later = generation_of(epoch) > generation_of(end.epoch)
+        if (
+            sequence != end.sequence + 1
+            or fields.get("after", end.tip) != end.tip
+            or not (epoch == end.epoch or later)
+            or is_other_ledger(epoch, known.epoch)
+        ):
             break
         found.append((sequence, fields))
-        epoch = written_in
+        end = Mark(epoch, sequence, fields.get("tip", ""))
     return found
 
 

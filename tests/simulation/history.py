@@ -21,6 +21,7 @@ from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
 from policy_server.store import exchange
+from policy_server.store.scripts import newest_event
 from sidecar import gate
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
@@ -245,7 +246,7 @@ class World:
         return self.now() + self._store_ms
 
     def _note_post(self, number: int) -> None:
-        self.recorded_before[number] = int(self.store.ask("GET", SEQUENCE) or 0)
+        self.recorded_before[number] = newest_event(self.store.ask("GET", SEQUENCE) or "0")[0]
 
     async def run(self) -> None:
         """Tell the whole history."""

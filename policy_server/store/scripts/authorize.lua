@@ -4,7 +4,7 @@
 -- KEYS  5 key record, 6 hold, 7 exposure, 8 deadlines, 9... one counter a cap; where
 --       the policy bounds repeated refusals in a run, then the run's refusals and the
 --       frozen runs
--- ARGV  5 the question as JSON, 6 the facts of the call as JSON, for the record
+-- ARGV  6 the question as JSON, 7 the facts of the call as JSON, for the record
 --
 -- Answers
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
@@ -13,22 +13,22 @@
 --            run, settled and held of each cap
 --   out_of_span: now
 --   stale: nothing
-local q, call = cjson.decode(ARGV[5]), ARGV[6]
+local q, call = cjson.decode(ARGV[6]), ARGV[7]
 local key_record, hold, exposure, deadlines = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local counters = {unpack(KEYS, 9)}
 
 if q.key_version > 0 and tonumber(redis.call('HGET', key_record, 'version') or 0) ~= q.key_version then
-  return {'stale', text(number)}
+  return {'stale', reached()}
 end
-if tonumber(account[2] or 0) ~= q.account_version then
-  return {'stale', text(number)}
+if q.epoch ~= epoch or tonumber(account[2] or 0) ~= q.account_version then
+  return {'stale', reached()}
 end
 if q.expires_at_ms and (now >= q.expires_at_ms) ~= q.expired then
-  return {'out_of_span', text(number), text(now)}
+  return {'out_of_span', reached(), text(now)}
 end
 for _, cap in ipairs(q.caps) do
   if now < cap.start_ms or (cap.end_ms > 0 and now >= cap.end_ms) then
-    return {'out_of_span', text(number), text(now)}
+    return {'out_of_span', reached(), text(now)}
   end
 end
 
@@ -97,7 +97,7 @@ end
 local needed -- what caps on money must have room for, once that is known
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
-    'decided', text(number), allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
+    'decided', reached(), allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
     replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
     needed and text(needed) or '', froze and '1' or '',
   }

@@ -1,13 +1,10 @@
-
--- Gives an account without a ledger one, unless a rebuild is about to.
--- It comes without the guard, which would refuse: there is no epoch before it.
+-- Gives an account its ledger, unless there is one, or was, or one is rebuilt. It
+-- comes without the guard: before it, there is none to be known.
 --
 -- KEYS  5 mark of a rebuild
--- ARGV  2 epoch to be
 --
--- Status is done, with the epoch that there is now, or lost.
-if redis.call('EXISTS', KEYS[5]) == 1 then
-  return {'lost', text(number)}
+-- Answers the epoch, '' where a ledger was lost; status is done.
+if number == 0 and redis.call('EXISTS', stream, KEYS[5]) == 0 then
+  redis.call('HSETNX', account_record, 'epoch', epoch)
 end
-redis.call('HSETNX', account_record, 'epoch', epoch)
-return {'done', text(number), redis.call('HGET', account_record, 'epoch')}
+return {'done', reached(), redis.call('HGET', account_record, 'epoch') or ''}

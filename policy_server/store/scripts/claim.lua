@@ -4,15 +4,15 @@
 -- It comes without the guard, as do all steps of a rebuild.
 --
 -- KEYS  5 mark of the rebuild
--- ARGV  2 epoch and 3 sequence of the ledger that was found lost, 5 the mark to be
+-- ARGV  2 epoch and 3 newest event of the ledger that was found lost, 6 the mark to be
 --
 -- Status is done, with the epoch of the newest event, or moved when another rebuild
 -- has done its work, or the ledger has come further, or is there again.
-local present = redis.call('HGET', account_record, 'epoch') or ''
-if present ~= epoch or (present ~= '' and text(number) ~= ARGV[3]) then
-  return {'moved', text(number)}
+local present = redis.call('HGET', account_record, 'epoch')
+if present and (present ~= epoch or reached() ~= ARGV[3]) then
+  return {'moved', reached()}
 end
-redis.call('SET', KEYS[5], ARGV[5])
+redis.call('SET', KEYS[5], ARGV[6])
 redis.call('HDEL', account_record, 'epoch')
 local written_in = ''
 for _, entry in ipairs(redis.call('XREVRANGE', stream, '+', '-', 'COUNT', '1')) do
@@ -23,4 +23,4 @@ for _, entry in ipairs(redis.call('XREVRANGE', stream, '+', '-', 'COUNT', '1')) 
     end
   end
 end
-return {'done', text(number), written_in}
+return {'done', reached(), written_in}

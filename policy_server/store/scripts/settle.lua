@@ -3,32 +3,32 @@
 -- now, and records it.
 --
 -- KEYS  5 hold, 6 deadlines
--- ARGV  5 the settlement as JSON
+-- ARGV  6 the settlement as JSON
 --
 -- Answers state and overrun; status is done, not_found, closed or sent_again.
-local s = cjson.decode(ARGV[5])
+local s = cjson.decode(ARGV[6])
 local hold, deadlines = KEYS[5], KEYS[6]
 local h = read(hold)
 
 if not h.state then
-  return {'not_found', text(number), '', ''}
+  return {'not_found', reached(), '', ''}
 end
 if tonumber(h.attempt) ~= s.attempt then
-  return {'closed', text(number), 'at attempt ' .. h.attempt, ''}
+  return {'closed', reached(), 'at attempt ' .. h.attempt, ''}
 end
 
 local after = ({succeeded = 'settled', failed = 'released', unknown = 'unknown'})[s.outcome]
 if h.state == after or (h.state == 'settled' and after == 'unknown') then
-  return {'done', text(number), h.state, h.overrun or ''}
+  return {'done', reached(), h.state, h.overrun or ''}
 end
 -- Evidence that money moved is never refused: a released hold may still settle.
 local was_released = h.state == 'released'
 if h.state == 'settled' or (was_released and after ~= 'settled') then
-  return {'closed', text(number), h.state, ''}
+  return {'closed', reached(), h.state, ''}
 end
 
 if s.unless_sent_after and tonumber(h.sent_at or 0) > s.unless_sent_after then
-  return {'sent_again', text(number), h.state, ''}
+  return {'sent_again', reached(), h.state, ''}
 end
 
 local object = s.object_id ~= '' and s.object_id or h.object_id
@@ -222,4 +222,4 @@ record('settlement', h.call, {
   'vendor_request_id', s.vendor_request_id, 'http_status', s.http_status, 'latency_ms', s.latency_ms,
   'detail', s.evidence or '',
 })
-return {'done', text(number), after, overrun and '1' or ''}
+return {'done', reached(), after, overrun and '1' or ''}
