@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from policy_server.archive.care import DatabaseCare
 from policy_server.archive.chain import linked
 from policy_server.archive.database import Database
-from policy_server.archive.drain import Drainer
+from policy_server.archive.drain import LOOK_AGAIN_MS, Drainer
 from policy_server.archive.reader import ThreadedArchive
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.stored import own_keys, stored_trails
@@ -19,9 +22,11 @@ from policy_server.archive.verify import Verification
 from policy_server.archive.writer import ArchiveWriter
 from policy_server.core.errors import (
     ArchiveBroken,
+    ArchiveUnavailable,
     AuditBacklogFull,
     LedgerLost,
     LedgerRebuilt,
+    StillInStore,
     StoreUnavailable,
 )
 from policy_server.core.ports import Waiting
@@ -29,6 +34,7 @@ from policy_server.core.restoration import Rebuilt, Restoration
 from policy_server.core.types import Outcome
 from policy_server.core.window import Window
 from policy_server.store import restorer
+from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.backlog import RedisBacklog
 from policy_server.store.restorer import RedisRestorer
 from policy_server.store.scripts import newest_event
@@ -41,13 +47,32 @@ class Archived:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
+        self.folder = folder
         self.database = Database(None, folder)
         self.database.migrate()
         self.archive = ThreadedArchive(self.database)
         self.world = World(url, self.archive)
-        writer = ArchiveWriter(self.database, SigningKey.read_or_make(folder))
-        self.writer = writer
-        self._drainer = Drainer(RedisBacklog(url), writer, self.world.now)
+        self._key = SigningKey.read_or_make(folder)
+        self.writer = ArchiveWriter(self.database, self._key)
+        self._backlog = RedisBacklog(url)
+        self._drainer = Drainer(self._backlog, self.writer, self.world.now)
+
+    def put_back(self, older: Path) -> None:
+        """Let an older archive take the place of the one there is."""
+        self.database.close()
+        for path in self.folder.glob("audit.sqlite*"):
+            path.unlink()
+        older.rename(self.folder / "audit.sqlite")
+        with contextlib.suppress(ArchiveUnavailable):  # says once that it has vanished
+            self.writer.tip("default")
+
+    def care(self) -> DatabaseCare:
+        """What operators do with the archive."""
+        server = self.world.server
+        progress = RedisArchiveProgress(self.world.redis, 1_000)
+        return DatabaseCare(
+            *(self.database, self._key, progress, server.registry, self.world.now), backlog=self._backlog
+        )
 
     def drain(self) -> None:
         """Let the archive take every event."""
@@ -452,6 +477,41 @@ async def test_events_beside_those_of_the_archive_are_kept_aside(archived: Archi
     await redis.delete(aside)
     assert await archived.ledger() == before
     archived.drain()
+
+
+@pytest.mark.parametrize("redis_has_them", [True, False])
+async def test_a_loss_is_not_accepted_of_events_that_redis_still_has(
+    archived: Archived, redis_has_them: bool
+) -> None:
+    """An older archive is filled again from Redis, and then a ledger can still be rebuilt from it."""
+    world = archived.world
+    key = await archived.spend()
+    archived.drain()
+    older = archived.folder / "older.sqlite"
+    with contextlib.closing(sqlite3.connect(archived.database.path)) as source:
+        source.execute("VACUUM INTO ?", [str(older)])
+    await world.spend(key, 40, "later")
+    archived.drain()
+    newest = archived.writer.tip("default").sequence
+    archived.put_back(older)
+    lacks = archived.writer.tip("default").sequence + 1
+    assert lacks == newest - 1
+    if not redis_has_them:
+        await world.redis.xtrim("spendgate:{default}:audit", minid=f"{newest}-0", approximate=False)
+        assert await archived.care().accept_loss("default", "no backup") == (lacks, newest)
+        archived.drain()
+        return
+    before = await world.dump()
+    with pytest.raises(StillInStore, match=f"events {lacks} to {newest} .* are not lost"):
+        await archived.care().accept_loss("default", "no backup")
+    assert await world.dump() == before
+    world.now_ms += LOOK_AGAIN_MS
+    archived.drain()
+    assert archived.writer.tip("default").sequence == newest
+    ledger = await archived.ledger()
+    await world.redis.flushall()
+    assert (await archived.rebuild()).lost_events == 0
+    assert await archived.ledger() == ledger
 
 
 async def test_nothing_is_let_through_that_could_not_be_archived(redis: str) -> None:

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from policy_server.archive.chain import body_of, link
 from policy_server.archive.database import Database
+from policy_server.archive.drain import BATCH
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.stored import export_chunks
-from policy_server.archive.writer import ArchiveWriter, HeadMoved
-from policy_server.core.errors import ArchiveUnavailable, FieldInvalid, NothingLost
-from policy_server.core.ports import AccountProgress, ArchiveProgress, Checkpoint, Progress, Registry
+from policy_server.archive.writer import ArchiveWriter, HeadMoved, Tip
+from policy_server.core.errors import ArchiveUnavailable, FieldInvalid, NothingLost, StillInStore
+from policy_server.core.ports import AccountProgress, ArchiveProgress, Backlog, Checkpoint, Progress, Registry
 
 T = TypeVar("T")
 
@@ -27,11 +29,14 @@ class DatabaseCare:
         progress: ArchiveProgress,
         registry: Registry,
         now_ms: Callable[[], int],
+        *,
+        backlog: Backlog,
     ) -> None:
         self._database = database
         self._writer = ArchiveWriter(database, key)
         self._key = key
         self._progress = progress
+        self._backlog = backlog
         self._registry = registry
         self._now_ms = now_ms
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="archive-care")
@@ -77,13 +82,16 @@ class DatabaseCare:
     async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
         """Go on after events that the archive has lost; return the first and the last of them.
 
-        Raises `NothingLost` when it has all that was ever archived.
+        Raises `NothingLost` when it has all that was ever archived, and
+        `StillInStore` when the drainer will archive again what it lacks.
         """
         mark = await self._mark(account)
         tip = await self._run(lambda: self._writer.tip(account))
         if mark is None or mark.archived <= tip.sequence:
             raise NothingLost(account)
         first, last = tip.sequence + 1, mark.archived
+        if await self._run(lambda: self._are_in_store(tip, last, mark.archived_hash)):
+            raise StillInStore(account, first, last)
         try:
             await self._run(
                 lambda: self._writer.accept_loss(tip, last, mark.archived_hash, self._now_ms(), reason)
@@ -94,6 +102,26 @@ class DatabaseCare:
         detail = f"accepted that the archive has lost events {first} to {last}: {reason}"
         await self._registry.update_account(record, record, detail)
         return first, last
+
+    def _are_in_store(self, tip: Tip, last: int, last_hash: bytes) -> bool:
+        """Tell whether the store has all that leads from ``tip`` to the event that was archived last.
+
+        Never of an archive that is empty: a drainer does not fill one by itself.
+        """
+        if not tip.sequence:
+            return False
+        here, reached = tip.hash, tip.sequence - 1
+        while reached < last:
+            entries = self._backlog.look(tip.account, reached + 1, BATCH).entries
+            for sequence, entry in entries[: last - reached]:
+                if sequence != reached + 1:
+                    return False
+                reached = sequence
+                if sequence > tip.sequence:
+                    here = link(here, sequence, body_of(entry))
+            if not entries:
+                return False
+        return here == last_hash
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

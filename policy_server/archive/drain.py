@@ -24,6 +24,9 @@ BATCH = 1_000
 KEPT = 10_000
 """How many archived events the store keeps, for those who watch and for archives restored from a backup."""
 
+LOOK_AGAIN_MS = 30_000
+"""How long what was last known of the archive's ends is believed: an older archive may have been put back."""
+
 CHECKPOINT_EVENTS = 10_000
 CHECKPOINT_MS = 60_000
 
@@ -43,6 +46,7 @@ class Drainer:
         self._now_ms = now_ms
         self._kept = kept
         self._tips: dict[str, Tip] = {}
+        self._looked_at_ms = 0
         self._signed_at_ms: dict[str, int] = {}
         self._trimmed: dict[str, int] = {}
 
@@ -53,8 +57,10 @@ class Drainer:
         at the end, as one `TrailBroken`. Raises `SpendgateError` at once when
         store or archive fail.
         """
-        if not self._tips:
+        now_ms = self._now_ms()
+        if not self._tips or not 0 <= now_ms - self._looked_at_ms < LOOK_AGAIN_MS:
             self._tips = {name: self._writer.tip(name) for name in self._writer.accounts()}
+            self._looked_at_ms = now_ms
         moved, broken = 0, []
         try:
             for account in sorted({*self._backlog.accounts(), *self._tips}):

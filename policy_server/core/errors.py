@@ -10,6 +10,7 @@
     ├── ArchiveBroken         the archive lacks or has changed what a rebuild needs
     ├── AuditBacklogFull      too many audit events wait for the archive
     ├── NothingLost           the archive has all that was ever archived
+    │   └── StillInStore      it lacks some, and the store has them
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
     ├── NameTaken             a working vault key has this name
@@ -108,6 +109,18 @@ class NothingLost(SpendgateError):
 
     def __init__(self, account: str) -> None:
         super().__init__(f"the archive has all that was ever archived of account {account}", account=account)
+
+
+class StillInStore(NothingLost):
+    """The archive lacks events that had been archived, and the store still has every one of them."""
+
+    def __init__(self, account: str, first: int, last: int) -> None:
+        SpendgateError.__init__(
+            self,
+            f"events {first} to {last} of account {account} are not lost: Redis still has them, and the "
+            "drainer archives them again by itself within a minute; see 'spendgate audit archive'",
+            account=account,
+        )
 
 
 class VaultKeyNotFound(SpendgateError):

@@ -433,5 +433,6 @@ class ArchiveCare(Protocol):
     async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
         """Go on after events that the archive has lost; return the first and the last of them.
 
-        Raises `NothingLost` when it has all that was ever archived.
+        Raises `NothingLost` when it has all that was ever archived, and
+        `StillInStore` when the drainer will archive again what it lacks.
         """
