@@ -31,7 +31,7 @@ from policy_server.core.errors import (
 )
 from policy_server.core.ports import Waiting
 from policy_server.core.restoration import Rebuilt, Restoration
-from policy_server.core.types import Outcome
+from policy_server.core.types import DenyReason, Outcome
 from policy_server.core.window import Window
 from policy_server.store import restorer
 from policy_server.store.archive_progress import RedisArchiveProgress
@@ -88,9 +88,11 @@ class Archived:
             linked,
         )
 
-    async def rebuild(self, by: RedisRestorer | None = None, *, server: Server | None = None) -> Rebuilt:
+    async def rebuild(
+        self, by: RedisRestorer | None = None, *, server: Server | None = None, freeze: bool = False
+    ) -> Rebuilt:
         """Restore the ledger of the default account."""
-        return await self.restoration(by, server).rebuild("default")
+        return await self.restoration(by, server).rebuild("default", freeze=freeze)
 
     async def ledger(self) -> dict[str, Any]:
         """What Redis has, apart from what every rebuild changes: the epoch, and the record of itself."""
@@ -410,6 +412,24 @@ async def test_what_another_server_has_rebuilt_is_not_rebuilt_again(archived: Ar
     await archived.world.settle(held, 1)
 
 
+async def test_a_ledger_can_come_back_frozen(archived: Archived) -> None:
+    """So that no lost call is paid again before somebody has looked; another rebuild keeps it so."""
+    world = archived.world
+    key = await world.key(usd(10_000))
+    archived.drain()
+    first = await world.ask(key, 100, "lost")
+    await world.settle(first, None, Outcome.FAILED)  # a 429, say, which Stripe does not remember
+    await world.spend(key, 100, "lost")
+    for _ in range(2):
+        await world.redis.flushall()
+        await archived.rebuild(freeze=True)
+        again = await world.ask(key, 100, "lost")
+        assert (again.allowed, again.reason) == (False, DenyReason.ACCOUNT_FROZEN)
+        archived.drain()
+    await world.server.administration.unfreeze("")
+    assert (await world.ask(key, 100, "lost")).attempt == 1
+
+
 async def test_no_two_ledgers_have_one_number(archived: Archived) -> None:
     """A rebuilt ledger that is lost before the archive has heard of it comes back under a later number."""
     key = await archived.spend()
@@ -475,6 +495,27 @@ async def test_events_beside_those_of_the_archive_are_kept_aside(archived: Archi
     (aside,) = await redis.keys("*:audit-aside:*")
     assert await redis.xlen(aside) == 2
     await redis.delete(aside)
+    assert await archived.ledger() == before
+    archived.drain()
+
+
+async def test_what_went_another_way_after_the_end_of_the_archive_is_kept_aside(archived: Archived) -> None:
+    """An event that does not name the archive's last one came after another."""
+    key = await archived.spend()
+    archived.drain()
+    before = await archived.ledger()
+    await archived.world.spend(key, 40, "later")
+    redis, stream = archived.world.redis, "spendgate:{default}:audit"
+    left = (await redis.xrevrange(stream, count=2))[::-1]
+    for name, fields in left:
+        await redis.xdel(stream, name)
+    await redis.execute_command("XSETID", stream, f"{int(left[0][0].partition('-')[0]) - 1}-0")
+    await redis.xadd(stream, left[0][1] | {"after": "another"}, id=left[0][0])
+    await redis.xadd(stream, left[1][1], id=left[1][0])
+    await redis.hdel("spendgate:{default}:account", "epoch")
+    restored = (await archived.rebuild()).restored
+    assert (restored.set_aside, restored.from_stream) == (2, 0)
+    await redis.delete(*await redis.keys("*:audit-aside:*"))
     assert await archived.ledger() == before
     archived.drain()
 

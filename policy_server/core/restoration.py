@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 1_000
 
+_FREEZE_REASON = "the ledger was rebuilt: what was lost has to be looked up at the vendor first"
+
 Link = Callable[[bytes | None, ArchivedEvent], bytes]
 """Returns the hash of an event after the hash before it, None for the first event of an account."""
 
@@ -112,8 +114,13 @@ class Restorer(Protocol):
         What the store still has of the ``known`` one goes in too.
         """
 
-    async def finish(self, claim: Claim, epoch: str, restored: Restored, detail: str) -> Mark:
-        """Let the ledger be used under its new epoch, and record that; return how far it has come."""
+    async def finish(
+        self, claim: Claim, epoch: str, restored: Restored, detail: str, *, freeze_reason: str = ""
+    ) -> Mark:
+        """Let the ledger be used under its new epoch, and record that; return how far it has come.
+
+        With a reason the account is frozen in the same step.
+        """
 
 
 class Restoration:
@@ -133,8 +140,8 @@ class Restoration:
             _status(account, known, found, archived) for account, (known, found, archived) in overview.items()
         ]
 
-    async def rebuild(self, account: str) -> Rebuilt:
-        """Make the ledger of an account anew, and let it be used again.
+    async def rebuild(self, account: str, *, freeze: bool = False) -> Rebuilt:
+        """Make the ledger of an account anew, and let it be used again; with ``freeze``, once that is ended.
 
         Raises `LedgerPresent` unless it is lost, `LedgerRebuilt` when another server
         has rebuilt it, and `ArchiveBroken` when the archive was changed or lacks
@@ -163,7 +170,12 @@ class Restoration:
                 f"rebuilt the ledger up to event {restored.sequence}, of which the archive had "
                 f"{head.sequence}; {lost_events} later ones are lost"
             )
-            self._continuity.adopt(account, await self._restorer.finish(claim, epoch, restored, detail))
+            if freeze:
+                detail += "; the account is frozen"
+            mark = await self._restorer.finish(
+                *(claim, epoch, restored, detail), freeze_reason=_FREEZE_REASON if freeze else ""
+            )
+            self._continuity.adopt(account, mark)
             log.warning("account %s: %s", account, detail)
             return Rebuilt(account, restored, lost_events)
 

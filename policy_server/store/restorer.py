@@ -81,9 +81,12 @@ class RedisRestorer:
         await self._write(claim, ledger, head)
         return _restored(ledger, len(survivors), len(strangers))
 
-    async def finish(self, claim: Claim, epoch: str, restored: Restored, detail: str) -> Mark:
+    async def finish(
+        self, claim: Claim, epoch: str, restored: Restored, detail: str, *, freeze_reason: str = ""
+    ) -> Mark:
         """Let the ledger be used under its new epoch, and record that; return how far it has come."""
-        arguments = [claim.token, str(restored.sequence), json.dumps({"detail": detail})]
+        facts = json.dumps({"detail": detail})
+        arguments = [claim.token, str(restored.sequence), facts, freeze_reason]
         run = Run(claim.account, [AccountKeys(claim.account).rebuild], arguments)
         tip = secrets.token_hex(6)
         status, reached, *_ = await self._run("restore", run, Mark(epoch, restored.sequence), tip=tip)

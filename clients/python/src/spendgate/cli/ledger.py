@@ -47,6 +47,14 @@ def rebuild(
     every: Annotated[
         bool, typer.Option("--all", help="Rebuild every ledger that is lost.", show_default=False)
     ] = False,
+    freeze: Annotated[
+        bool,
+        typer.Option(
+            "--freeze",
+            help="Let the account come back frozen, until what was lost has been looked up at the vendor.",
+            show_default=False,
+        ),
+    ] = False,
     as_json: AsJson = False,
     account: Account = None,
     policy_address: PolicyAddress = None,
@@ -60,7 +68,7 @@ def rebuild(
     with connect_with(policy_address, data_dir, account) as server:
         accounts = [one.account for one in _ledgers(server) if one.lost] if every else [server.account]
         for name in accounts:
-            request = pb.RebuildLedgerRequest(account=name)
+            request = pb.RebuildLedgerRequest(account=name, freeze=freeze)
             _show(server.call(server.ledgers.RebuildLedger, request, deadline_s=None), as_json=as_json)
     if not accounts:
         output.print_line("no ledger is lost")

@@ -35,10 +35,12 @@ class ListLedgersResponse(_message.Message):
     def __init__(self, ledgers: _Optional[_Iterable[_Union[Ledger, _Mapping]]] = ...) -> None: ...
 
 class RebuildLedgerRequest(_message.Message):
-    __slots__ = ("account",)
+    __slots__ = ("account", "freeze")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    FREEZE_FIELD_NUMBER: _ClassVar[int]
     account: str
-    def __init__(self, account: _Optional[str] = ...) -> None: ...
+    freeze: bool
+    def __init__(self, account: _Optional[str] = ..., freeze: bool = ...) -> None: ...
 
 class RebuildLedgerResponse(_message.Message):
     __slots__ = ("account", "sequence", "vault_keys", "holds", "open_holds", "counters", "exposures", "events_from_store", "lost_events", "events_set_aside")
