@@ -507,7 +507,7 @@ async def test_what_went_another_way_after_the_end_of_the_archive_is_kept_aside(
     await archived.world.spend(key, 40, "later")
     redis, stream = archived.world.redis, "spendgate:{default}:audit"
     left = (await redis.xrevrange(stream, count=2))[::-1]
-    for name, fields in left:
+    for name, _ in left:
         await redis.xdel(stream, name)
     await redis.execute_command("XSETID", stream, f"{int(left[0][0].partition('-')[0]) - 1}-0")
     await redis.xadd(stream, left[0][1] | {"after": "another"}, id=left[0][0])
