@@ -58,12 +58,13 @@ class Drainer:
         store or archive fail.
         """
         now_ms = self._now_ms()
-        if not self._tips or not 0 <= now_ms - self._looked_at_ms < LOOK_AGAIN_MS:
-            self._tips = {name: self._writer.tip(name) for name in self._writer.accounts()}
-            self._looked_at_ms = now_ms
+        if not 0 <= now_ms - self._looked_at_ms < LOOK_AGAIN_MS:
+            self._tips, self._looked_at_ms = {}, now_ms
         moved, broken = 0, []
         try:
-            for account in sorted({*self._backlog.accounts(), *self._tips}):
+            # Asked each time: a file that was replaced is noticed so, also when nothing is to be archived.
+            archived = self._writer.accounts()
+            for account in sorted({*self._backlog.accounts(), *archived}):
                 try:
                     moved += self._step(account)
                 except TrailBroken as error:
