@@ -124,7 +124,7 @@ class World:
         self.retention_ms = retention_ms
         # Any: redis-py types its replies for bytes and text at once; here all is text.
         # No time limit: a busy machine is not a Redis that is away.
-        self.redis: Any = connect_watcher(url)
+        self.redis: Any = connect_watcher(url, timeout_ms=30_000)
         self.archive: Archive = archive or NothingArchived()
         self.server = Server(self)
         self.trail = Trail(RedisAuditTail(self.redis, self.redis), self.archive)

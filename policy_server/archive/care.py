@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from policy_server.archive.chain import body_of, link
 from policy_server.archive.database import Database
-from policy_server.archive.drain import BATCH
+from policy_server.archive.drain import READ
+from policy_server.archive.losses import Loss
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.stored import export_chunks
 from policy_server.archive.writer import ArchiveWriter, HeadMoved, Tip
@@ -82,28 +83,30 @@ class DatabaseCare:
     async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
         """Go on after events that the archive has lost; return the first and the last of them.
 
-        Raises `NothingLost` when it has all that was ever archived, and
+        When the event that accepts the newest loss was never recorded, it is now.
+        Raises `NothingLost` when the archive has all else that was ever archived, and
         `StillInStore` when the drainer will archive again what it lacks.
         """
         mark = await self._mark(account)
         tip = await self._run(lambda: self._writer.tip(account))
         if mark is None or mark.archived <= tip.sequence:
-            raise NothingLost(account)
-        first, last = tip.sequence + 1, mark.archived
-        if await self._run(lambda: self._are_in_store(tip, last, mark.archived_hash)):
-            raise StillInStore(account, first, last)
-        try:
-            await self._run(
-                lambda: self._writer.accept_loss(tip, last, mark.archived_hash, self._now_ms(), reason)
-            )
-        except HeadMoved:
-            raise NothingLost(account) from None
+            lost = await self._run(lambda: self._writer.unaccepted_loss(account))
+            if lost is None:
+                raise NothingLost(account)
+        else:
+            lost = Loss(tip.sequence + 1, mark.archived, mark.archived_hash)
+            if await self._run(lambda: self._are_in_store(tip, lost)):
+                raise StillInStore(account, lost.first, lost.last)
+            try:
+                await self._run(lambda: self._writer.accept_loss(tip, lost, self._now_ms(), reason))
+            except HeadMoved:
+                raise NothingLost(account) from None
+        # The archive goes on first: while it does not, there may be no room for one more event.
         record = await self._registry.account(account)
-        detail = f"accepted that the archive has lost events {first} to {last}: {reason}"
-        await self._registry.update_account(record, record, detail)
-        return first, last
+        await self._registry.update_account(record, record, lost.acceptance(account, reason))
+        return lost.first, lost.last
 
-    def _are_in_store(self, tip: Tip, last: int, last_hash: bytes) -> bool:
+    def _are_in_store(self, tip: Tip, lost: Loss) -> bool:
         """Tell whether the store has all that leads from ``tip`` to the event that was archived last.
 
         Never of an archive that is empty: a drainer does not fill one by itself.
@@ -111,9 +114,9 @@ class DatabaseCare:
         if not tip.sequence:
             return False
         here, reached = tip.hash, tip.sequence - 1
-        while reached < last:
-            entries = self._backlog.look(tip.account, reached + 1, BATCH).entries
-            for sequence, entry in entries[: last - reached]:
+        while reached < lost.last:
+            entries = self._backlog.look(tip.account, reached + 1, READ).entries
+            for sequence, entry in entries[: lost.last - reached]:
                 if sequence != reached + 1:
                     return False
                 reached = sequence
@@ -121,7 +124,7 @@ class DatabaseCare:
                     here = link(here, sequence, body_of(entry))
             if not entries:
                 return False
-        return here == last_hash
+        return here == lost.last_hash
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -149,12 +149,12 @@ class Answer:
     shadow_reason: DenyReason | None
     asked: Amount | None
     """What the first call asked for, with a duplicate."""
-    needed: int | None
-    """What caps on money must have room for; None when the call was decided before any cap."""
     froze: bool
     """Whether this refusal froze its run."""
     counts: tuple[tuple[int, int], ...]
     """Settled and held of each cap of the question."""
+    takes: tuple[int | None, ...]
+    """How much the call takes of each of them; None when it was decided before any cap."""
 
 
 class Ledger(Protocol):

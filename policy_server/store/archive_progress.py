@@ -52,14 +52,15 @@ class RedisArchiveProgress:
         return Progress(progress, problem, self._backlog_max)
 
     def _problem(self, accounts: tuple[AccountProgress, ...], reported: str | None, *, drained: bool) -> str:
-        if reported:
-            return reported
         full = [one.account for one in accounts if one.waiting >= self._backlog_max]
         if full:
-            return (
-                f"as many events as may wait for the archive ({self._backlog_max}) do so, "
-                f"in the accounts {', '.join(full)}"
+            refused = (
+                f"as many events as may wait for the archive ({self._backlog_max}) do so, and calls are "
+                f"refused, in the accounts {', '.join(full)}"
             )
+            return f"{refused}: {reported}" if reported else refused
+        if reported:
+            return reported
         if drained:
             self._drained_at_s = time.monotonic()
         elif time.monotonic() - self._drained_at_s > _UNDRAINED_S and any(one.waiting for one in accounts):

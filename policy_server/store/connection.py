@@ -24,8 +24,8 @@ VERSION_MIN = (6, 2)
 
 _WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
-STORE_TIMEOUT_S = 0.25
-"""Half of the 500 ms in which a call must have its answer when Redis is away."""
+TIMEOUT_MS = 250
+"""How long Redis may take unless said otherwise: half of the 500 ms in which a call must have its answer."""
 
 _CONNECTIONS_MAX = 64
 
@@ -86,24 +86,30 @@ class ServerWatch:
 
 
 def connect(
-    url: str, trust: StoreTrust = SYSTEM_TRUST, *, server_changed: Callable[[], None] | None = None
+    url: str,
+    trust: StoreTrust = SYSTEM_TRUST,
+    *,
+    timeout_ms: int = TIMEOUT_MS,
+    server_changed: Callable[[], None] | None = None,
 ) -> redis.asyncio.Redis:
     """Return a client for ``url`` (redis://, rediss://, unix:// or redis+cluster://); it connects when used.
 
-    It never repeats a command by itself: a lost reply is answered by the
-    caller's repeat, which the scripts recognise. ``server_changed`` is called when
-    another server answers than before, except in a cluster. Raises `StoreUrlInvalid`.
+    Connecting, and each round trip, may take ``timeout_ms``. It never repeats
+    a command by itself: a lost reply is answered by the caller's repeat, which
+    the scripts recognise. ``server_changed`` is called when another server answers
+    than before, except in a cluster. Raises `StoreUrlInvalid`.
     """
+    timeout_s = timeout_ms / 1000
     if cluster := node_of_cluster(url):
-        return _connect_to_cluster(cluster, trust, socket_timeout=STORE_TIMEOUT_S)
+        return _connect_to_cluster(cluster, trust, reply_s=timeout_s, connect_s=timeout_s)
     try:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             **trust.options(url),
             max_connections=_CONNECTIONS_MAX,
-            timeout=STORE_TIMEOUT_S,
-            socket_timeout=STORE_TIMEOUT_S,
-            socket_connect_timeout=STORE_TIMEOUT_S,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
             decode_responses=True,
             protocol=2,
             retry=Retry(NoBackoff(), 0),
@@ -115,21 +121,29 @@ def connect(
     return redis.asyncio.Redis.from_pool(pool)
 
 
+def reply_limit_s(client: redis.asyncio.Redis | RedisCluster) -> float | None:
+    """Return how long replies to a client may take; None for one whose commands may block."""
+    limit: float | None = client.get_connection_kwargs()["socket_timeout"]
+    return limit
+
+
 def node_of_cluster(url: str) -> str:
     """Return the address of a node of the cluster that ``url`` names; empty when it is no cluster's."""
     scheme, _, rest = url.partition("+cluster://")
     return f"{scheme}://{rest}" if rest and scheme in {"redis", "rediss"} else ""
 
 
-def _connect_to_cluster(url: str, trust: StoreTrust, *, socket_timeout: float | None) -> redis.asyncio.Redis:
+def _connect_to_cluster(
+    url: str, trust: StoreTrust, *, reply_s: float | None, connect_s: float
+) -> redis.asyncio.Redis:
     # It has no way to say the lowest version of TLS; Python's own is 1.2.
     options = {name: value for name, value in trust.options(url).items() if name != "ssl_min_version"}
     try:
         client = RedisCluster.from_url(
             url,
             **options,
-            socket_timeout=socket_timeout,
-            socket_connect_timeout=STORE_TIMEOUT_S,
+            socket_timeout=reply_s,
+            socket_connect_timeout=connect_s,
             decode_responses=True,
             protocol=2,
             retry=Retry(NoBackoff(), 3),
@@ -198,15 +212,18 @@ def _does_not_answer(error: RedisError) -> StoreUnavailable:
     )
 
 
-def connect_watcher(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
-    """Return a client whose commands may block, for streams that are watched."""
+def connect_watcher(
+    url: str, trust: StoreTrust = SYSTEM_TRUST, *, timeout_ms: int = TIMEOUT_MS
+) -> redis.asyncio.Redis:
+    """Return a client whose commands may block, for streams that are watched; connecting may not."""
+    timeout_s = timeout_ms / 1000
     if cluster := node_of_cluster(url):
-        return _connect_to_cluster(cluster, trust, socket_timeout=None)
+        return _connect_to_cluster(cluster, trust, reply_s=None, connect_s=timeout_s)
     return redis.asyncio.Redis.from_url(
         url,
         **trust.options(url),
         socket_timeout=None,
-        socket_connect_timeout=STORE_TIMEOUT_S,
+        socket_connect_timeout=timeout_s,
         decode_responses=True,
         protocol=2,
         retry=Retry(NoBackoff(), 0),

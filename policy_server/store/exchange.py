@@ -25,12 +25,12 @@ from redis.exceptions import (
     SlotNotCoveredError,
 )
 
-from policy_server.store.connection import STORE_TIMEOUT_S, store_unavailable
+from policy_server.store.connection import reply_limit_s, store_unavailable
 
 Command = tuple[Any, ...]
 
-_WAIT_MS = 150
-"""How long replicas may take; less than the whole may."""
+_REPLICAS_SHARE = 0.6
+"""How much of the time for a round trip replicas may take."""
 
 _ROUNDS_MAX = 3
 """How often a command is sent anew because its slot is elsewhere now."""
@@ -59,7 +59,7 @@ async def exchange(
     than before; where it says no, nothing is sent. A cluster's nodes are not asked.
     """
     try:
-        async with asyncio.timeout(STORE_TIMEOUT_S):
+        async with asyncio.timeout(reply_limit_s(client)):
             if isinstance(client, RedisCluster):
                 return await _with_cluster(client, commands, replicas)
             connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
@@ -83,7 +83,8 @@ async def ask(client: redis.asyncio.Redis | RedisCluster, commands: Sequence[Com
 
 
 async def _over(connection: AbstractConnection, commands: Sequence[Command], replicas: int) -> list[Any]:
-    wait: list[Command] = [("WAIT", replicas, _WAIT_MS)] if replicas else []
+    wait_ms = int(_REPLICAS_SHARE * 1000 * (connection.socket_timeout or 0))
+    wait: list[Command] = [("WAIT", replicas, wait_ms)] if replicas else []
     packed = [hiredis.pack_command(command) for command in (*commands, *wait)]
     try:
         await connection.send_packed_command(packed)

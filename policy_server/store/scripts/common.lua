@@ -165,9 +165,20 @@ end
 
 -- What a vault key has counted for one object of the vendor: a total in one
 -- currency, and as bookings, the newest last, which part of it stands in which
--- counters. `changes` says how often a step or an observation has set it.
+-- counters. `changes` says how often a step or an observation has set it. `sealed`
+-- is what caps of derived keys have counted for it, by their counters: each by itself,
+-- at most what the object commits, and no part of the total.
+local function read_sealed(written)
+  local sealed = {}
+  for counter, amount in pairs(written and cjson.decode(written) or {}) do
+    sealed[counter] = tonumber(amount)
+  end
+  return sealed
+end
+
 local function read_exposure(key)
   local x = read(key)
+  x.had_sealed, x.sealed = x.sealed, read_sealed(x.sealed)
   x.key, x.new = key, not x.total
   x.total = tonumber(x.total or 0)
   x.bookings = x.bookings and cjson.decode(x.bookings) or {}
@@ -179,6 +190,13 @@ local function keep_exposure(x, retention_ms)
     'bookings', cjson.encode(x.bookings), 'changes', x.changes or '0')
   if x.unpriced then
     set(x.key, 'unpriced', x.unpriced)
+  end
+  if x.had_sealed or next(x.sealed) then
+    local written = {}
+    for counter, amount in pairs(x.sealed) do
+      written[counter] = text(amount)
+    end
+    set(x.key, 'sealed', cjson.encode(written))
   end
   if x.new then
     keep_until(x.key, now + retention_ms)
@@ -193,6 +211,9 @@ local function must_be_here(keys, xs)
       for _, counter in ipairs(booking.counters) do
         keys[#keys + 1] = counter
       end
+    end
+    for counter in pairs(x.sealed) do
+      keys[#keys + 1] = counter
     end
   end
   if #keys > 0 then
@@ -226,10 +247,32 @@ local function book(x, amount, counters)
   x.bookings[#x.bookings + 1] = {amount = text(amount), counters = counters}
 end
 
+-- How much a cap of a derived key has counted for the object that no call under way
+-- was promised.
+local function unpromised_sealed(y, counter)
+  return math.max(0, (y.sealed[counter] or 0) - tonumber(y.promised or 0))
+end
+
+-- Brings what a cap of a derived key counts for the object to `amount`. One that counts
+-- nothing remembers that its key has taken a step.
+local function count_sealed(x, counter, amount)
+  local more = amount - (x.sealed[counter] or 0)
+  if more ~= 0 then
+    add({counter}, 'settled', more)
+  end
+  x.sealed[counter] = amount
+end
+
 -- Counts `surplus` less: the newest booking gives back first, each in the windows
 -- where it counted. One that says where to count stays, if only with nothing in it.
+-- No cap of a derived key counts more for the object than it commits.
 local function give_back(x, surplus)
   x.total = x.total - surplus
+  for counter, amount in pairs(x.sealed) do
+    if amount > x.total then
+      count_sealed(x, counter, x.total)
+    end
+  end
   for i = #x.bookings, 1, -1 do
     local booking = x.bookings[i]
     local booked = tonumber(booking.amount)

@@ -18,6 +18,12 @@ must_be_here({}, {x})
 -- Of a call that nobody could price, the amount is only known now.
 local overrun = total > x.total and x.unpriced ~= '1'
 if total > x.total then
+  -- A cap of a derived key that has counted all of the object counts this too.
+  for counter, amount in pairs(x.sealed) do
+    if amount >= x.total then
+      count_sealed(x, counter, total)
+    end
+  end
   book(x, total - x.total, x.bookings[#x.bookings].counters)
 elseif is_busy(x) or tonumber(x.promised or 0) > 0 then
   return {'same', reached()}
