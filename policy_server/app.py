@@ -32,6 +32,7 @@ from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
 from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.audit import RedisAuditTail
+from policy_server.store.backlog import RedisBacklog
 from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
 from policy_server.store.keys import ACCOUNTS
 from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe, read_authorities
@@ -101,8 +102,10 @@ class PolicyServer:
         self._policy = PolicyServicer(core.authorizer, core.settler, store_timeout_ms=timeout_ms)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
         self._progress = RedisArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._backlog = RedisBacklog(url, trust)
+        key = SigningKey.read_or_make(settings.data_dir)
         self._care = DatabaseCare(
-            self._database, SigningKey.read_or_make(settings.data_dir), self._progress, core.registry, now_ms
+            self._database, key, self._progress, core.registry, now_ms, backlog=self._backlog
         )
         self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
@@ -155,6 +158,7 @@ class PolicyServer:
             await self._drainer.stop()
             self._archive.close()
             self._care.close()
+            self._backlog.close()
             self._database.close()
             await self._redis.aclose()
             await self._watcher.aclose()
@@ -202,12 +206,9 @@ class PolicyServer:
         while not stop.is_set():
             await asyncio.sleep(_EXPIRE_EVERY_S)
             try:
-                marked = await self._core.settler.expire_holds()
+                await self._core.settler.expire_holds()
             except SpendgateError as error:
                 log.warning("overdue holds wait: %s", error.message)
-                continue
-            if marked:
-                log.warning("%s holds passed their deadline and are unknown now; they keep counting", marked)
 
     async def _record_strangers(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

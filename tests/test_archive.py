@@ -22,9 +22,10 @@ from policy_server.archive import columns
 from policy_server.archive.chain import body_of, fields_of, genesis, link
 from policy_server.archive.database import ArchiveGone, ArchiveUrlInvalid, Database
 from policy_server.archive.drain import BATCH, CHECKPOINT_MS, READ, TrailBroken
+from policy_server.archive.losses import Loss
 from policy_server.archive.schema import metadata, sequence_of
 from policy_server.archive.signing import SigningKey, SigningKeyUnsafe
-from policy_server.archive.writer import HeadMoved
+from policy_server.archive.writer import HeadMoved, fence
 from policy_server.core.errors import ArchiveUnavailable
 from policy_server.core.ports import ArchiveHead, Waiting
 from policy_server.core.types import AuditFilter
@@ -263,6 +264,41 @@ def test_an_older_archive_does_not_take_events_that_were_changed_meanwhile(on_fi
     with pytest.raises(TrailBroken, match="the events up to 7 in Redis are not those that had been archived"):
         bench.drainer.drain()
     assert bench.archived() == [1, 2, 3]
+
+
+def test_an_append_that_was_prepared_before_a_rebuild_fails(bench: Bench) -> None:
+    """Once a rebuild has asked where the archive ends, that stays the end until drainers look again."""
+    bench.write(3)
+    assert bench.drainer.drain() == 3
+    bench.write(2)
+    tip = bench.writer.tip("default")
+    entries = bench.backlog.look("default", 4, 10).entries
+    first = fence(bench.database, "default", 0)
+    assert (first.generation, first.head.sequence, first.head.hash) == (2, 3, tip.hash)
+    with pytest.raises(HeadMoved):
+        bench.writer.append(tip, entries)
+    with pytest.raises(HeadMoved):
+        bench.writer.accept_loss(tip, Loss(4, 9, tip.hash), 1, "none")
+    assert bench.archived() == [1, 2, 3]
+    numbers = [first.generation, *(fence(bench.database, "default", above).generation for above in (0, 7, 2))]
+    assert numbers == [2, 3, 8, 9]
+    assert bench.writer.append(bench.writer.tip("default"), entries).sequence == 5
+    assert bench.verify().findings == []
+
+
+def test_a_rebuild_fences_an_account_that_the_archive_does_not_have_yet(bench: Bench) -> None:
+    """Its first events can't come in by an append that was prepared before either."""
+    bench.write(2)
+    tip = bench.writer.tip("default")
+    entries = bench.backlog.look("default", 1, 10).entries
+    fenced = fence(bench.database, "default", 1)
+    assert (fenced.generation, fenced.head.sequence) == (2, 0)
+    with pytest.raises(HeadMoved):
+        bench.writer.append(tip, entries)
+    assert "default" not in bench.reader.heads()
+    assert bench.drainer.drain() == 2
+    assert bench.archived() == [1, 2]
+    assert bench.verify().findings == []
 
 
 def test_an_accepted_loss_stays_visible_and_the_chain_holds_across_it(on_file: Bench) -> None:

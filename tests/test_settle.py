@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from policy_server.core.errors import FieldInvalid, HoldClosed, HoldNotFound
+from policy_server.core.errors import FieldInvalid, HoldClosed, HoldNotFound, SpendgateError
 from policy_server.core.policy import Cap
 from policy_server.core.types import Amount, DenyReason, HoldState, Outcome, Settlement
 from policy_server.core.window import Window
@@ -155,6 +155,20 @@ async def test_the_sweeper_finds_every_overdue_hold_of_every_account(world: Worl
     world.now_ms += HOLD_TTL_MS
     assert await world.server.settler.expire_holds() == 523
     assert await world.server.settler.expire_holds() == 0
+
+
+async def test_the_lost_ledger_of_one_account_does_not_stop_the_sweep_of_others(world: World) -> None:
+    """Holds of every other account become unknown at their deadline; then the trouble is told."""
+    held = {}
+    for account in ("alpha", "broken", "omega"):
+        key = await world.key(usd(100_000), account=account)
+        held[account] = await world.ask(key, 1, account)
+    await world.redis.delete("spendgate:{broken}:account")
+    world.now_ms += HOLD_TTL_MS
+    with pytest.raises(SpendgateError, match="account broken"):
+        await world.server.settler.expire_holds()
+    states = {account: (await world.hold(verdict))["state"] for account, verdict in held.items()}
+    assert states == {"alpha": "unknown", "broken": "held", "omega": "unknown"}
 
 
 async def test_settling_twice_is_harmless(world: World) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from policy_server.composition import Core
-from policy_server.core.errors import SpendgateError
+from policy_server.core.errors import ArchiveUnavailable, SpendgateError
 from policy_server.core.policy import Cap, Policy
-from policy_server.core.ports import Archive, ArchivedEvent, ArchiveHead
+from policy_server.core.ports import Archive, ArchivedEvent, ArchiveHead, Fence
 from policy_server.core.trail import Trail
 from policy_server.core.types import (
     Amount,
@@ -96,6 +96,10 @@ class NothingArchived:
     async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
         """There are none."""
         return []
+
+    async def fence(self, account: str, above: int) -> Fence:
+        """Nothing is restored from nothing."""
+        raise ArchiveUnavailable("there is no archive")
 
     async def page(
         self, account: str, wanted: AuditFilter, before: int | None, limit: int

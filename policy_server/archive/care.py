@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from policy_server.archive.chain import body_of, link
 from policy_server.archive.database import Database
+from policy_server.archive.drain import READ
 from policy_server.archive.losses import Loss
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.stored import export_chunks
-from policy_server.archive.writer import ArchiveWriter, HeadMoved
-from policy_server.core.errors import ArchiveUnavailable, FieldInvalid, NothingLost
-from policy_server.core.ports import AccountProgress, ArchiveProgress, Checkpoint, Progress, Registry
+from policy_server.archive.writer import ArchiveWriter, HeadMoved, Tip
+from policy_server.core.errors import ArchiveUnavailable, FieldInvalid, NothingLost, StillInStore
+from policy_server.core.ports import AccountProgress, ArchiveProgress, Backlog, Checkpoint, Progress, Registry
 
 T = TypeVar("T")
 
@@ -28,11 +30,14 @@ class DatabaseCare:
         progress: ArchiveProgress,
         registry: Registry,
         now_ms: Callable[[], int],
+        *,
+        backlog: Backlog,
     ) -> None:
         self._database = database
         self._writer = ArchiveWriter(database, key)
         self._key = key
         self._progress = progress
+        self._backlog = backlog
         self._registry = registry
         self._now_ms = now_ms
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="archive-care")
@@ -79,7 +84,8 @@ class DatabaseCare:
         """Go on after events that the archive has lost; return the first and the last of them.
 
         When the event that accepts the newest loss was never recorded, it is now.
-        Raises `NothingLost` when the archive has all else that was ever archived.
+        Raises `NothingLost` when the archive has all else that was ever archived, and
+        `StillInStore` when the drainer will archive again what it lacks.
         """
         mark = await self._mark(account)
         tip = await self._run(lambda: self._writer.tip(account))
@@ -89,6 +95,8 @@ class DatabaseCare:
                 raise NothingLost(account)
         else:
             lost = Loss(tip.sequence + 1, mark.archived, mark.archived_hash)
+            if await self._run(lambda: self._are_in_store(tip, lost)):
+                raise StillInStore(account, lost.first, lost.last)
             try:
                 await self._run(lambda: self._writer.accept_loss(tip, lost, self._now_ms(), reason))
             except HeadMoved:
@@ -97,6 +105,26 @@ class DatabaseCare:
         record = await self._registry.account(account)
         await self._registry.update_account(record, record, lost.acceptance(account, reason))
         return lost.first, lost.last
+
+    def _are_in_store(self, tip: Tip, lost: Loss) -> bool:
+        """Tell whether the store has all that leads from ``tip`` to the event that was archived last.
+
+        Never of an archive that is empty: a drainer does not fill one by itself.
+        """
+        if not tip.sequence:
+            return False
+        here, reached = tip.hash, tip.sequence - 1
+        while reached < lost.last:
+            entries = self._backlog.look(tip.account, reached + 1, READ).entries
+            for sequence, entry in entries[: lost.last - reached]:
+                if sequence != reached + 1:
+                    return False
+                reached = sequence
+                if sequence > tip.sequence:
+                    here = link(here, sequence, body_of(entry))
+            if not entries:
+                return False
+        return here == lost.last_hash
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -27,6 +27,9 @@ READ = 1_000
 KEPT = 10_000
 """How many archived events the store keeps, for those who watch and for archives restored from a backup."""
 
+LOOK_AGAIN_MS = 30_000
+"""How long what was last known of the archive's ends is believed: an older archive may have been put back."""
+
 CHECKPOINT_EVENTS = 10_000
 CHECKPOINT_MS = 60_000
 
@@ -46,6 +49,7 @@ class Drainer:
         self._now_ms = now_ms
         self._kept = kept
         self._tips: dict[str, Tip] = {}
+        self._looked_at_ms = 0
         self._signed_at_ms: dict[str, int] = {}
         self._trimmed: dict[str, int] = {}
 
@@ -56,11 +60,14 @@ class Drainer:
         at the end, as one `TrailBroken`. Raises `SpendgateError` at once when
         store or archive fail.
         """
-        if not self._tips:
-            self._tips = {name: self._writer.tip(name) for name in self._writer.accounts()}
+        now_ms = self._now_ms()
+        if not 0 <= now_ms - self._looked_at_ms < LOOK_AGAIN_MS:
+            self._tips, self._looked_at_ms = {}, now_ms
         moved, broken = 0, []
         try:
-            for account in sorted({*self._backlog.accounts(), *self._tips}):
+            # Asked each time: a file that was replaced is noticed so, also when nothing is to be archived.
+            archived = self._writer.accounts()
+            for account in sorted({*self._backlog.accounts(), *archived}):
                 try:
                     moved += self._step(account)
                 except TrailBroken as error:
@@ -76,6 +83,10 @@ class Drainer:
     def _step(self, account: str) -> int:
         tip = self._tips.get(account) or self._writer.tip(account)
         waiting = self._backlog.look(account, max(1, tip.sequence), READ + 1)
+        if waiting.rebuilding:
+            # It sorts out what belongs to the trail, and has fenced the archive or will.
+            self._tips.pop(account, None)
+            return 0
         try:
             entries = self._read_on(account, following(tip, waiting))
             _check_mark(tip, entries, waiting)

@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, select
 from policy_server.archive.chain import fields_of
 from policy_server.archive.database import Database
 from policy_server.archive.schema import SEARCHED, account, event, event_id, sequence_of
-from policy_server.core.ports import ArchivedEvent, ArchiveHead
+from policy_server.archive.writer import fence
+from policy_server.core.ports import ArchivedEvent, ArchiveHead, Fence
 from policy_server.core.types import AuditEvent, AuditFilter, AuditKind
 
 T = TypeVar("T")
@@ -206,6 +207,10 @@ class ThreadedArchive:
     async def read(self, name: str, after: int, limit: int) -> list[ArchivedEvent]:
         """Return events above sequence ``after``, oldest first."""
         return await self._run(lambda: self._reader.read(name, after, limit))
+
+    async def fence(self, name: str, above: int) -> Fence:
+        """Let no append pass that was prepared before; give out a number higher than ``above``."""
+        return await self._run(lambda: fence(self._database, name, above))
 
     async def page(
         self, name: str, wanted: AuditFilter, before: int | None, limit: int

@@ -58,6 +58,8 @@ account = Table(
     # How far a clock was ever set back.
     Column("set_back_ms", BigInteger, nullable=False),
     Column("epoch", Text, nullable=False),
+    # The highest number of a ledger that any rebuild was given; an append must have read it.
+    Column("generation", BigInteger, nullable=False, server_default="0"),
 )
 
 event = Table(

@@ -15,15 +15,16 @@ from policy_server.archive.database import Database
 from policy_server.archive.losses import WORDS, Loss
 from policy_server.archive.schema import account, checkpoint, event, event_id, loss, signing_key
 from policy_server.archive.signing import SigningKey
+from policy_server.core.continuity import generation_of
 from policy_server.core.errors import ArchiveUnavailable
-from policy_server.core.ports import Checkpoint
+from policy_server.core.ports import ArchiveHead, Checkpoint, Fence
 
 Entry = tuple[int, Sequence[bytes]]
 """Sequence of an event, and its field names and values in turn."""
 
 
 class HeadMoved(Exception):
-    """Somebody else has appended meanwhile; look again."""
+    """Somebody else has appended, or begun a rebuild, meanwhile; look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Tip:
     """Sequence of the newest checkpoint."""
     after_loss: bool = False
     """Whether it is the end of events accepted as lost; then what stands before it is not known."""
+    generation: int = 0
+    """Number of the newest ledger that any rebuild has begun to make."""
 
     @classmethod
     def first(cls, name: str) -> Tip:
@@ -158,6 +161,20 @@ class ArchiveWriter:
         return signed
 
 
+def fence(database: Database, name: str, above: int) -> Fence:
+    """Let no append pass that was prepared before; return where the trail ends now.
+
+    The number is higher than ``above``, and than that of any ledger before. Raises
+    `ArchiveUnavailable`; then it may have been given out or not.
+    """
+    with database.transaction(writes=True) as connection:
+        tip = _tip(connection, name, lock=True)
+        generation = max(above, tip.generation, generation_of(tip.epoch)) + 1
+        account_id = _row_id(connection, name)
+        connection.execute(update(account).where(account.c.id == account_id).values(generation=generation))
+    return Fence(generation, ArchiveHead(tip.sequence, tip.hash, tip.epoch))
+
+
 def _hash_at(connection: Connection, account_id: int, sequence: int) -> bytes | None:
     """Return the hash of an event, also of the last one of a loss."""
     archived = select(event.c.hash).where(event.c.id == event_id(account_id, sequence))
@@ -181,6 +198,7 @@ def _tip(connection: Connection, name: str, *, lock: bool = False) -> Tip:
         epoch=row.epoch,
         checkpoint=connection.scalar(newest) or 0,
         after_loss=not row.previous_hash and _ends_with_loss(connection, row.id, row.sequence),
+        generation=row.generation,
     )
 
 
@@ -192,17 +210,23 @@ def _ends_with_loss(connection: Connection, account_id: int, sequence: int) -> b
 def _lock(connection: Connection, tip: Tip) -> int:
     """Lock the account's row, made when there is none, and return its id; `HeadMoved` unless it is at tip."""
     present = _tip(connection, tip.account, lock=True)
-    if (present.sequence, present.hash) != (tip.sequence, tip.hash):
+    ours = (tip.sequence, tip.hash, tip.generation)
+    if (present.sequence, present.hash, present.generation) != ours:
         raise HeadMoved
-    by_name = select(account.c.id).where(account.c.name == tip.account)
+    return _row_id(connection, tip.account)
+
+
+def _row_id(connection: Connection, name: str) -> int:
+    """Return the id of the account's row, made when there is none."""
+    by_name = select(account.c.id).where(account.c.name == name)
     found = connection.scalar(by_name)
     if found is None:
         # Two who both make the first row: the name is unique, so one of them fails and looks again.
         connection.execute(
             insert(account).values(
-                name=tip.account,
+                name=name,
                 sequence=0,
-                hash=tip.hash,
+                hash=genesis(name),
                 previous_hash=b"",
                 reached_ms=0,
                 set_back_ms=0,

@@ -1,7 +1,7 @@
 """Whether the ledger in the store is the one that was counted in, with all that was counted.
 
 Each account's ledger has an epoch, a name that is made with it: a number, then
-random letters. A rebuilt ledger has a new one with the next number. Each event has
+random letters. A rebuilt ledger has a new one with a higher number. Each event has
 a number and a tip, random letters too. The server sends the epoch, and the newest
 event that it knows of, with everything it wants done; a store that has another
 ledger, or one without that event, refuses. What the server knows comes from the
@@ -48,24 +48,29 @@ class Found:
     """Whether it goes on from what is known; None when that is so long ago that the store can't tell."""
 
 
-def new_epoch(after: str = "") -> str:
-    """Return the name of a new ledger, or of the one that takes the place of ``after``."""
-    return f"{_generation(after) + 1}-{secrets.token_hex(5)}"
+def new_epoch(generation: int = 1) -> str:
+    """Return a name for a new ledger; one that takes the place of another has a higher number."""
+    return f"{generation}-{secrets.token_hex(5)}"
 
 
 def is_other_ledger(epoch: str, than: str) -> bool:
     """Tell whether a ledger neither is ``than`` nor comes before or after it."""
-    return epoch != than and _generation(epoch) == _generation(than)
+    return epoch != than and generation_of(epoch) == generation_of(than)
+
+
+def is_rebuilt(known: Mark, present: Mark) -> bool:
+    """Tell whether what is present has taken the place of what is known: somebody else has rebuilt it."""
+    return generation_of(present.epoch) > generation_of(known.epoch)
+
+
+def generation_of(epoch: str) -> int:
+    """Return the number in the name of a ledger; 0 for none."""
+    return int(epoch.partition("-")[0] or 0)
 
 
 def _is_later(told: Mark, known: Mark) -> bool:
     """Tell whether a ledger has taken the place of the known one, or has come further."""
-    later = _generation(told.epoch) > _generation(known.epoch)
-    return later or (told.epoch == known.epoch and told.sequence > known.sequence)
-
-
-def _generation(epoch: str) -> int:
-    return int(epoch.partition("-")[0] or 0)
+    return is_rebuilt(known, told) or (told.epoch == known.epoch and told.sequence > known.sequence)
 
 
 class Trails(Protocol):
@@ -84,7 +89,7 @@ class Marks(Protocol):
     async def begin(self, account: str, epoch: str) -> str:
         """Give an account without a ledger one of this name; return the name of the one it has.
 
-        That is empty where the account had one before, and it is lost.
+        That is empty where the account had one before, and it is lost, or is rebuilt.
         """
 
     async def look(self, known: Sequence[tuple[str, Mark]]) -> list[Found]:
@@ -155,8 +160,10 @@ class Continuity:
             self._known[account] = mark
 
     def adopt(self, account: str, mark: Mark) -> None:
-        """Know of a ledger that has taken the place of another."""
-        self._known[account] = mark
+        """Know of a ledger that has taken the place of another, unless a later one is known."""
+        known = self._known.get(account)
+        if known is None or _is_later(mark, known):
+            self._known[account] = mark
 
     async def expected(self, account: str) -> Mark | None:
         """Return what must at least be there of an account's ledger; None when nobody has heard of it.
@@ -254,6 +261,11 @@ class Continuity:
 
 
 def _what_is_wrong(account: str, known: Mark, present: Mark) -> str:
+    if is_rebuilt(known, present):
+        return (
+            f"the ledger of account {account} was rebuilt elsewhere, as {present.epoch}: its calls are "
+            "refused here until the audit archive tells of that"
+        )
     found = (
         "it is gone"
         if not present.epoch

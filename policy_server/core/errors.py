@@ -6,9 +6,11 @@
     ├── ArchiveUnavailable    the audit archive did not answer in time or not well
     ├── LedgerLost            the store has not the ledger that was counted in, or an older state
     ├── LedgerPresent         the ledger of the account is not lost
+    │   └── LedgerRebuilt     another server has rebuilt it
     ├── ArchiveBroken         the archive lacks or has changed what a rebuild needs
     ├── AuditBacklogFull      too many audit events wait for the archive
     ├── NothingLost           the archive has all that was ever archived
+    │   └── StillInStore      it lacks some, and the store has them
     ├── VaultKeyNotFound      no vault key has this id
     ├── VaultKeyIsRevoked     a revoked vault key can't be changed
     ├── NameTaken             a working vault key has this name
@@ -66,6 +68,19 @@ class LedgerPresent(SpendgateError):
         super().__init__(f"the ledger of account {account} is not lost; it is not rebuilt", account=account)
 
 
+class LedgerRebuilt(LedgerPresent):
+    """Another policy server has rebuilt the ledger; this one has not heard of it from the archive yet."""
+
+    def __init__(self, account: str, epoch: str) -> None:
+        SpendgateError.__init__(
+            self,
+            f"the ledger of account {account} was rebuilt by another policy server, as {epoch}; it is not "
+            "rebuilt again. This server goes on with it as soon as the audit archive has the event that says "
+            "so: wait a few seconds, and see 'spendgate audit archive' when it takes longer",
+            account=account,
+        )
+
+
 class ArchiveBroken(SpendgateError):
     """The archive lacks or has changed what a rebuild needs."""
 
@@ -94,6 +109,18 @@ class NothingLost(SpendgateError):
 
     def __init__(self, account: str) -> None:
         super().__init__(f"the archive has all that was ever archived of account {account}", account=account)
+
+
+class StillInStore(NothingLost):
+    """The archive lacks events that had been archived, and the store still has every one of them."""
+
+    def __init__(self, account: str, first: int, last: int) -> None:
+        SpendgateError.__init__(
+            self,
+            f"events {first} to {last} of account {account} are not lost: Redis still has them, and the "
+            "drainer archives them again by itself within a minute; see 'spendgate audit archive'",
+            account=account,
+        )
 
 
 class VaultKeyNotFound(SpendgateError):

@@ -281,6 +281,16 @@ class ArchiveHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Fence:
+    """What the archive says to a rebuild: no append that was prepared before it passes any more."""
+
+    generation: int
+    """Number of the ledger to be. No other rebuild gets it."""
+    head: ArchiveHead
+    """The newest event; sequence 0 when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """What the store has for the archive."""
 
@@ -291,6 +301,8 @@ class Waiting:
     marked: int
     """The newest event that was said to be archived, by `Backlog.mark`; 0 when none was."""
     marked_hash: bytes
+    rebuilding: bool = False
+    """Whether a rebuild of the ledger is under way, or has broken off."""
 
 
 class Backlog(Protocol):
@@ -338,6 +350,9 @@ class Archive(Protocol):
 
     async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
         """Return events above sequence ``after``, oldest first."""
+
+    async def fence(self, account: str, above: int) -> Fence:
+        """Let no append pass that was prepared before; give out a number higher than ``above``."""
 
     async def page(
         self, account: str, wanted: AuditFilter, before: int | None, limit: int
@@ -418,5 +433,6 @@ class ArchiveCare(Protocol):
     async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
         """Go on after events that the archive has lost; return the first and the last of them.
 
-        Raises `NothingLost` when it has all that was ever archived.
+        Raises `NothingLost` when it has all that was ever archived, and
+        `StillInStore` when the drainer will archive again what it lacks.
         """

@@ -8,15 +8,22 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from policy_server.core.continuity import Continuity, Mark, new_epoch
-from policy_server.core.errors import ArchiveBroken, LedgerPresent, StoreUnavailable
-from policy_server.core.ports import ArchivedEvent, ArchiveHead
+from policy_server.core.continuity import (
+    Continuity,
+    Found,
+    Mark,
+    generation_of,
+    is_rebuilt,
+    new_epoch,
+)
+from policy_server.core.errors import ArchiveBroken, LedgerPresent, LedgerRebuilt
+from policy_server.core.ports import ArchivedEvent, ArchiveHead, Fence
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1_000
-_TRIES = 5
-"""How often a rebuild begins again when the archive got more events meanwhile."""
+
+_FREEZE_REASON = "the ledger was rebuilt: what was lost has to be looked up at the vendor first"
 
 Link = Callable[[bytes | None, ArchivedEvent], bytes]
 """Returns the hash of an event after the hash before it, None for the first event of an account."""
@@ -36,7 +43,7 @@ class Restored:
     from_stream: int
     """How many of the events were not in the archive yet, and still in the store."""
     set_aside: int
-    """How many events of another ledger were found in the store; they were moved aside."""
+    """How many events in the store do not go on from those in the archive; they were moved aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,23 @@ class LedgerStatus:
 
     account: str
     lost: bool
+    """Whether the store has not what is known of it, so that every call is refused until a rebuild."""
+    rebuilt_elsewhere: bool
+    """Whether another server has rebuilt it; calls are refused until the archive has told this one."""
     known: Mark
     present: Mark
     archived: int
     """Number of the newest event in the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That a ledger is being rebuilt: nobody can use it, and no rebuild that began before can write to it."""
+
+    account: str
+    token: str
+    written_in: str
+    """The ledger that the newest event in the store is of; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +90,36 @@ class Source(Protocol):
     async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
         """Return events above sequence ``after``, oldest first."""
 
+    async def fence(self, account: str, above: int) -> Fence:
+        """Let no append pass that was prepared before; give out a number higher than ``above``."""
+
 
 class Restorer(Protocol):
-    """The part of the store that makes a ledger anew; raises `StoreUnavailable`."""
+    """The part of the store that makes a ledger anew; raises `StoreUnavailable`.
+
+    So do all steps after the first when another rebuild has begun meanwhile.
+    """
+
+    async def claim(self, account: str, lost: Mark) -> Claim:
+        """Take the epoch away from a ledger, if it is still as it was found ``lost``.
+
+        Raises `StoreUnavailable` when it is not.
+        """
 
     async def prepare(
-        self, account: str, epoch: str, head: ArchiveHead, events: AsyncIterator[ArchivedEvent]
+        self, claim: Claim, known: Mark, head: ArchiveHead, events: AsyncIterator[ArchivedEvent]
     ) -> Restored:
         """Write the ledger that ``events`` tell, up to ``head``, so that nobody may use it yet.
 
-        ``epoch`` is the one that was lost. What the store still has of it goes in too.
+        What the store still has of the ``known`` one goes in too.
         """
 
-    async def finish(self, account: str, epoch: str, restored: Restored, detail: str) -> int:
-        """Let the ledger be used under its new epoch, and record that; return the event's number.
+    async def finish(
+        self, claim: Claim, epoch: str, restored: Restored, detail: str, *, freeze_reason: str = ""
+    ) -> Mark:
+        """Let the ledger be used under its new epoch, and record that; return how far it has come.
 
-        Raises `StoreUnavailable` when another rebuild has begun meanwhile.
+        With a reason the account is frozen in the same step.
         """
 
 
@@ -103,45 +137,47 @@ class Restoration:
         """Return how the ledger of every known account stands."""
         overview = await self._continuity.overview()
         return [
-            LedgerStatus(account, found.goes_on is False, known, found.present, archived)
-            for account, (known, found, archived) in overview.items()
+            _status(account, known, found, archived) for account, (known, found, archived) in overview.items()
         ]
 
-    async def rebuild(self, account: str) -> Rebuilt:
-        """Make the ledger of an account anew, and let it be used again.
+    async def rebuild(self, account: str, *, freeze: bool = False) -> Rebuilt:
+        """Make the ledger of an account anew, and let it be used again; with ``freeze``, once that is ended.
 
-        Raises `LedgerPresent` unless it is lost, and `ArchiveBroken` when the
-        archive was changed or lacks events; then nothing was touched.
+        Raises `LedgerPresent` unless it is lost, `LedgerRebuilt` when another server
+        has rebuilt it, and `ArchiveBroken` when the archive was changed or lacks
+        events; then nothing was touched.
         """
         async with self._one_at_a_time:
             status = {one.account: one for one in await self.statuses()}.get(account)
+            if status is not None and status.rebuilt_elsewhere:
+                raise LedgerRebuilt(account, status.present.epoch)
             if status is None or not status.lost:
                 raise LedgerPresent(account)
-            head, restored = await self._prepare(account, status.known)
+            checked = await self._head(account)
+            await self._check(account, checked)
+            # From here on nothing changes in the store, nor, after the fence, in the archive.
+            claim = await self._restorer.claim(account, status.present)
+            used = max(map(generation_of, (status.known.epoch, claim.written_in)))
+            fence = await self._source.fence(account, used)
+            head = fence.head
+            if head != checked:
+                await self._check(account, head)
+            events = self._events(account, head.sequence)
+            restored = await self._restorer.prepare(claim, status.known, head, events)
             lost_events = max(0, status.known.sequence - restored.sequence)
-            epoch = new_epoch(status.known.epoch)
+            epoch = new_epoch(fence.generation)
             detail = (
                 f"rebuilt the ledger up to event {restored.sequence}, of which the archive had "
                 f"{head.sequence}; {lost_events} later ones are lost"
             )
-            sequence = await self._restorer.finish(account, epoch, restored, detail)
-            self._continuity.adopt(account, Mark(epoch, sequence))
+            if freeze:
+                detail += "; the account is frozen"
+            mark = await self._restorer.finish(
+                *(claim, epoch, restored, detail), freeze_reason=_FREEZE_REASON if freeze else ""
+            )
+            self._continuity.adopt(account, mark)
             log.warning("account %s: %s", account, detail)
             return Rebuilt(account, restored, lost_events)
-
-    async def _prepare(self, account: str, known: Mark) -> tuple[ArchiveHead, Restored]:
-        """Write the ledger, anew when a slow drainer gave the archive more meanwhile."""
-        head = await self._head(account)
-        for _ in range(_TRIES):
-            await self._check(account, head)
-            restored = await self._restorer.prepare(
-                account, known.epoch, head, self._events(account, head.sequence)
-            )
-            present = await self._head(account)
-            if present.sequence <= max(head.sequence, restored.sequence - restored.from_stream):
-                return head, restored
-            head = present
-        raise StoreUnavailable("the archive kept changing while the ledger was rebuilt; run it again")
 
     async def _head(self, account: str) -> ArchiveHead:
         return (await self._source.heads()).get(account) or ArchiveHead(0, b"")
@@ -174,3 +210,9 @@ class Restoration:
             if not chunk:
                 return
             after = chunk[-1].sequence
+
+
+def _status(account: str, known: Mark, found: Found, archived: int) -> LedgerStatus:
+    elsewhere = is_rebuilt(known, found.present)
+    lost = not elsewhere and found.goes_on is False
+    return LedgerStatus(account, lost, elsewhere, known, found.present, archived)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from policy_server.core.types import (
     UnresolvedCursor,
     UnresolvedPage,
 )
+
+log = logging.getLogger(__name__)
 
 _EXPIRE_AT_ONCE = 500
 
@@ -85,11 +88,29 @@ class Settler:
             raise
 
     async def expire_holds(self) -> int:
-        """Mark overdue holds of every account unknown; return how many there were."""
-        marked = 0
+        """Mark overdue holds of every account unknown; return how many there were.
+
+        Accounts with trouble do not hold up the others: what was wrong is raised at
+        the end, as one `SpendgateError`.
+        """
+        marked, wrong = 0, []
         for account in await self._registry.accounts():
-            while found := await self._ledger.expire_holds(account, _EXPIRE_AT_ONCE):
-                marked += found
+            try:
+                marked += await self._expire_holds_of(account)
+            except SpendgateError as error:
+                wrong.append(f"account {account}: {error.message}")
+        if wrong:
+            raise SpendgateError("; ".join(wrong))
+        return marked
+
+    async def _expire_holds_of(self, account: str) -> int:
+        marked = 0
+        while found := await self._ledger.expire_holds(account, _EXPIRE_AT_ONCE):
+            log.warning(
+                "%s holds of account %s passed their deadline and are unknown now; they keep counting",
+                *(found, account),
+            )
+            marked += found
         return marked
 
     async def unresolved(self, account: str, after: UnresolvedCursor | None, limit: int) -> UnresolvedPage:

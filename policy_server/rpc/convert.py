@@ -61,7 +61,9 @@ from spendgate.v1 import (
     vault_key_service_pb2,
 )
 
-_ENDPOINT = re.compile(r"[A-Z]{3,7} /[!-~]+")
+_ENDPOINT = re.compile(r"[A-Z]{3,7} (?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~:@+=,-]+)+")
+"""A plain path: what it says is what it means to everybody, with no '..', '//' or '%' for one to resolve."""
+
 _HOLD_TTL_MAX_MS = 24 * 3_600_000
 _TIME_MAX_MS = 253_402_300_799_999  # the last moment that a Timestamp can name
 _BATCH_MAX = 256
@@ -103,7 +105,9 @@ def spend_call(message: policy_service_pb2.AuthorizeRequest, *, by_key_id: bool 
     endpoint = message.endpoint
     if len(endpoint) > 256 or not _ENDPOINT.fullmatch(endpoint):
         raise FieldInvalid(
-            "endpoint", f"must be a method and a path such as 'POST /v1/charges', not {endpoint[:80]!r}"
+            "endpoint",
+            "must be a method and a plain path such as 'POST /v1/charges', without '..', '//', '%' or a "
+            f"query, not {endpoint[:80]!r}",
         )
     return SpendCall(
         vault_key=message.vault_key,

@@ -26,6 +26,7 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
                     sequence=one.present.sequence,
                     known_sequence=one.known.sequence,
                     archived_sequence=one.archived,
+                    rebuilt_elsewhere=one.rebuilt_elsewhere,
                 )
                 for one in await self._restoration.statuses()
             ]
@@ -35,7 +36,9 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         self, request: pb.RebuildLedgerRequest, context: Context
     ) -> pb.RebuildLedgerResponse:
         """Make a lost ledger anew."""
-        rebuilt = await self._restoration.rebuild(convert.account_name(request.account))
+        rebuilt = await self._restoration.rebuild(
+            convert.account_name(request.account), freeze=request.freeze
+        )
         restored = rebuilt.restored
         return pb.RebuildLedgerResponse(
             account=rebuilt.account,

@@ -56,12 +56,14 @@ class RedisBacklog:
             pipeline.xrange(names.audit, min=f"{first}-0", count=limit)
             pipeline.get(names.sequence)
             pipeline.hmget(names.archived, ["sequence", "hash"])
-            entries, newest, (marked, marked_hash) = pipeline.execute()
+            pipeline.exists(names.rebuild)
+            entries, newest, (marked, marked_hash), rebuilding = pipeline.execute()
         return Waiting(
             entries=[(int(entry_id.partition(b"-")[0]), fields) for entry_id, fields in entries],
             newest=newest_event((newest or b"0").decode())[0],
             marked=int(marked or 0),
             marked_hash=bytes.fromhex((marked_hash or b"").decode()),
+            rebuilding=bool(rebuilding),
         )
 
     def mark(self, account: str, head: ArchiveHead) -> None:

@@ -8,6 +8,7 @@ import redis.asyncio
 
 from policy_server.core.continuity import Found, Mark
 from policy_server.core.errors import SpendgateError
+from policy_server.store.keys import AccountKeys
 from policy_server.store.scripts import Reply, Run, command, newest_event, run_all, script
 
 _GOES_ON = {"here": True, "behind": None, "lost": False}
@@ -21,20 +22,21 @@ class RedisMarks:
 
     async def begin(self, account: str, epoch: str) -> str:
         """Give an account without a ledger one of this name; return the name of the one it has."""
-        (reply,) = await self._run("begin", [(account, Mark(epoch, 0))])
+        run = Run(account, [AccountKeys(account).rebuild], [])
+        (reply,) = await self._run("begin", [(run, Mark(epoch, 0))])
         return str(reply[2])
 
     async def look(self, known: Sequence[tuple[str, Mark]]) -> list[Found]:
         """Return what there is in the place of each ledger; one that lacks something is closed to all."""
-        replies = await self._run("read", known)
+        replies = await self._run("read", [(Run(account, [], []), mark) for account, mark in known])
         return [
             Found(Mark(epoch, *newest_event(reached)), _GOES_ON[status])
             for status, reached, epoch, *_ in replies
         ]
 
-    async def _run(self, name: str, marks: Sequence[tuple[str, Mark]]) -> list[Reply]:
+    async def _run(self, name: str, runs: Sequence[tuple[Run, Mark]]) -> list[Reply]:
         which = script(name)
-        commands = [command(which, Run(account, [], []), mark) for account, mark in marks]
+        commands = [command(which, run, mark) for run, mark in runs]
         replies = []
         for reply in await run_all(self._client, which, commands):
             if isinstance(reply, SpendgateError):

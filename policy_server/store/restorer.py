@@ -1,29 +1,31 @@
 """Writes a ledger that was lost back into Redis.
 
-From the first step on, which takes the lost epoch away, nobody can use the
-ledger; the last step alone gives it one again. Between the two, a rebuild may
-break off anywhere and be run again.
+The first step takes the lost epoch away, and with it every use of the ledger; the
+last step alone gives it one again. Between the two, a rebuild may break off
+anywhere and be run again. Each writes only as long as no other has begun: a slow
+one can't write over the work of a later one, nor over a ledger in use.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
-from policy_server.core.continuity import Mark, is_other_ledger
-from policy_server.core.errors import SpendgateError, StoreUnavailable
+from policy_server.core.continuity import Mark, generation_of, is_other_ledger
+from policy_server.core.errors import StoreUnavailable
 from policy_server.core.ports import ArchivedEvent, ArchiveHead
-from policy_server.core.restoration import Restored
+from policy_server.core.restoration import Claim, Restored
 from policy_server.store.connection import store_unavailable, time_ms
+from policy_server.store.exchange import Command
 from policy_server.store.images import HOLD, SORTED_SETS, Image, Ledger
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
-from policy_server.store.scripts import Run, command, newest_event, run_all, script
+from policy_server.store.scripts import Reply, Run, command, newest_event, script
 
 T = TypeVar("T")
 
@@ -37,64 +39,71 @@ class RedisRestorer:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client: Any = client
-        self._claims: dict[str, str] = {}
+
+    async def claim(self, account: str, lost: Mark) -> Claim:
+        """Take the epoch away from a ledger, if it is still as it was found ``lost``."""
+        token = secrets.token_hex(8)
+        run = Run(account, [AccountKeys(account).rebuild], [token])
+        status, _, *more = await self._run("claim", run, lost)
+        if status != "done":
+            raise StoreUnavailable(
+                f"the ledger of account {account} has changed meanwhile: another server rebuilds it, or it "
+                "is there again; see 'spendgate ledger status'"
+            )
+        return Claim(account, token, more[0])
 
     async def prepare(
-        self, account: str, epoch: str, head: ArchiveHead, events: AsyncIterator[ArchivedEvent]
+        self, claim: Claim, known: Mark, head: ArchiveHead, events: AsyncIterator[ArchivedEvent]
     ) -> Restored:
         """Write the ledger that ``events`` tell, up to ``head``, so that nobody may use it yet."""
-        names = AccountKeys(account)
-        claim = self._claims[account] = secrets.token_hex(8)
-        await self._ask(self._client.set(names.rebuild, claim))
-        await self._ask(self._client.hdel(names.record, "epoch"))
-        ledger = Ledger()
+        names = AccountKeys(claim.account)
+        left = [entry async for entry in self._entries(names)]
+        ours = dict(left)
+        ledger, forked_at = Ledger(), head.sequence + 1
         async for event in events:
             ledger.apply(event.sequence, event.fields)
+            if ours.get(event.sequence, event.fields) != event.fields:
+                forked_at = min(forked_at, event.sequence)
         ledger.sequence = head.sequence
-        survivors, strangers = await self._left_in_stream(names, head, epoch)
+        agreed = [entry for entry in left if entry[0] < forked_at]
+        survivors: list[Entry] = []
+        if forked_at > head.sequence:
+            end = Mark(head.epoch, head.sequence, ledger.tip)
+            survivors = _following(end, known, left[len(agreed) :])
+        if survivors and not await self._goes_on(names, head, ledger.tip, agreed, survivors[0]):
+            survivors = []
         for sequence, fields in survivors:
             ledger.apply(sequence, fields)
-        await self._set_aside(names, epoch, strangers, ledger.sequence)
-        await self._wipe(names)
+        strangers = left[len(agreed) + len(survivors) :]
+        await self._set_aside(claim, known, strangers, ledger.sequence)
+        await self._wipe(claim)
         ledger.forget_gone(await self._ask(time_ms(self._client)))
-        await self._write(account, ledger, head)
+        await self._write(claim, ledger, head)
         return _restored(ledger, len(survivors), len(strangers))
 
-    async def finish(self, account: str, epoch: str, restored: Restored, detail: str) -> int:
-        """Let the ledger be used under its new epoch, and record that; return the event's number."""
-        names = AccountKeys(account)
-        run = Run(
-            account,
-            [names.rebuild],
-            [self._claims.pop(account), str(restored.sequence), json.dumps({"detail": detail})],
-        )
-        which = script("restore")
-        (reply,) = await run_all(
-            self._client,
-            which,
-            [command(which, run, Mark(epoch, restored.sequence), tip=secrets.token_hex(6))],
-        )
-        if isinstance(reply, SpendgateError):
-            raise reply
-        status, reached = reply
+    async def finish(
+        self, claim: Claim, epoch: str, restored: Restored, detail: str, *, freeze_reason: str = ""
+    ) -> Mark:
+        """Let the ledger be used under its new epoch, and record that; return how far it has come."""
+        facts = json.dumps({"detail": detail})
+        arguments = [claim.token, str(restored.sequence), facts, freeze_reason]
+        run = Run(claim.account, [AccountKeys(claim.account).rebuild], arguments)
+        tip = secrets.token_hex(6)
+        status, reached, *_ = await self._run("restore", run, Mark(epoch, restored.sequence), tip=tip)
         if status != "done":
-            raise StoreUnavailable(f"another rebuild of account {account} has begun; see what it comes to")
-        return newest_event(reached)[0]
+            raise _taken(claim)
+        return Mark(epoch, *newest_event(reached))
 
-    async def _left_in_stream(
-        self, names: AccountKeys, head: ArchiveHead, epoch: str
-    ) -> tuple[list[Entry], list[Entry]]:
-        """Return events of the lost ledger that the archive lacks, and events of any other ledger."""
-        survivors: list[Entry] = []
-        strangers: list[Entry] = []
-        expected = head.sequence + 1
-        async for sequence, fields in self._entries(names):
-            if is_other_ledger(fields.get("epoch", ""), epoch) or sequence > expected:
-                strangers.append((sequence, fields))
-            elif sequence == expected:
-                survivors.append((sequence, fields))
-                expected += 1
-        return survivors, strangers
+    async def _goes_on(
+        self, names: AccountKeys, head: ArchiveHead, tip: str, agreed: Sequence[Entry], first: Entry
+    ) -> bool:
+        """Tell whether the first event that Redis has after ``head`` surely goes on from there."""
+        if head.sequence == 0 or (agreed and agreed[-1][0] == head.sequence):
+            return True
+        if tip and first[1].get("after") == tip:
+            return True
+        noted = await self._ask(self._client.hmget(names.archived, ["sequence", "hash"]))
+        return bool(noted == [str(head.sequence), head.hash.hex()])
 
     async def _entries(self, names: AccountKeys) -> AsyncIterator[Entry]:
         after = "0"
@@ -106,21 +115,21 @@ class RedisRestorer:
                 return
             after = entries[-1][0]
 
-    async def _set_aside(
-        self, names: AccountKeys, epoch: str, strangers: Sequence[Entry], sequence: int
-    ) -> None:
+    async def _set_aside(self, claim: Claim, known: Mark, strangers: Sequence[Entry], sequence: int) -> None:
         """Move events of another ledger out of the way of the numbers to come."""
-        aside = names.audit_aside(f"{epoch}-{self._claims[names.account]}")
+        names = AccountKeys(claim.account)
+        aside = names.audit_aside(f"{known.epoch}-{claim.token}")
         for chunk in _chunks(strangers):
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for number, fields in chunk:
-                    pipeline.xadd(aside, fields, id=f"{number}-0")
-                    pipeline.xdel(names.audit, f"{number}-0")
-                await self._ask(pipeline.execute())
+            commands: list[Command] = []
+            for number, fields in chunk:
+                commands.append(("XADD", aside, f"{number}-0", *_flat(fields)))
+                commands.append(("XDEL", names.audit, f"{number}-0"))
+            await self._change(claim, [aside, names.audit], commands)
         if await self._ask(self._client.exists(names.audit)):
-            await self._ask(self._client.execute_command("XSETID", names.audit, f"{sequence}-0"))
+            await self._change(claim, [names.audit], [("XSETID", names.audit, f"{sequence}-0")])
 
-    async def _wipe(self, names: AccountKeys) -> None:
+    async def _wipe(self, claim: Claim) -> None:
+        names = AccountKeys(claim.account)
         kept = {names.audit, names.rebuild}
         found = [
             name
@@ -128,7 +137,7 @@ class RedisRestorer:
             if name not in kept and not name.startswith(names.audit_aside(""))
         ]
         for chunk in _chunks(found):
-            await self._ask(self._client.unlink(*chunk))
+            await self._change(claim, chunk, [("UNLINK", *chunk)])
 
     async def _scan(self, names: AccountKeys) -> AsyncIterator[str]:
         try:
@@ -137,23 +146,46 @@ class RedisRestorer:
         except (RedisError, OSError) as error:
             raise store_unavailable(error) from None
 
-    async def _write(self, account: str, ledger: Ledger, head: ArchiveHead) -> None:
-        names = AccountKeys(account)
-        for chunk in _chunks(list(ledger.keys.items())):
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for name, image in chunk:
-                    _put(pipeline, names.named(name), image, sorted_set=name in SORTED_SETS)
-                await self._ask(pipeline.execute())
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for overdue in _chunks(list(ledger.deadlines.items())):
-                pipeline.zadd(names.deadlines, dict(overdue))
-            pipeline.set(names.sequence, f"{ledger.sequence} {ledger.tip}")
-            if head.sequence:
-                pipeline.hset(names.archived, mapping={"sequence": head.sequence, "hash": head.hash.hex()})
-            await self._ask(pipeline.execute())
-        await self._ask(self._client.sadd(ACCOUNTS, account))
+    async def _write(self, claim: Claim, ledger: Ledger, head: ArchiveHead) -> None:
+        names = AccountKeys(claim.account)
+        for chunk in _chunks(ledger.keys.items()):
+            commands = [
+                one
+                for name, image in chunk
+                for one in _puts(names.named(name), image, sorted_set=name in SORTED_SETS)
+            ]
+            await self._change(claim, [names.named(name) for name, _ in chunk], commands)
+        for overdue in _chunks(ledger.deadlines.items()):
+            scores = [part for hold, score in overdue for part in (score, hold)]
+            await self._change(claim, [names.deadlines], [("ZADD", names.deadlines, *scores)])
+        commands = [("SET", names.sequence, f"{ledger.sequence} {ledger.tip}")]
+        if head.sequence:
+            noted = {"sequence": str(head.sequence), "hash": head.hash.hex()}
+            commands.append(("HSET", names.archived, *_flat(noted)))
+        await self._change(claim, [names.sequence, names.archived], commands)
+        # On other nodes of a cluster, and the same whoever writes them.
+        await self._ask(self._client.sadd(ACCOUNTS, claim.account))
         for key_id in ledger.key_ids:
-            await self._ask(self._client.set(account_of_key(key_id), account))
+            await self._ask(self._client.set(account_of_key(key_id), claim.account))
+
+    async def _change(self, claim: Claim, keys: Sequence[str], commands: Iterable[Command]) -> None:
+        """Carry out commands, all of them, or none when another rebuild has begun."""
+        parts = [str(part) for one in commands for part in (len(one), *one)]
+        run = Run(claim.account, [AccountKeys(claim.account).rebuild, *keys], [claim.token, *parts])
+        status, *_ = await self._run("write", run, Mark("", 0))
+        if status != "done":
+            raise _taken(claim)
+
+    async def _run(self, name: str, run: Run, mark: Mark, *, tip: str = "") -> Reply:
+        which = script(name)
+        by_hash = command(which, run, mark, tip=tip)
+        return list(json.loads(await self._ask(self._evaluate(which.source, by_hash))))
+
+    async def _evaluate(self, source: str, by_hash: Command) -> Any:
+        try:
+            return await self._client.execute_command(*by_hash)
+        except NoScriptError:
+            return await self._client.execute_command("EVAL", source, *by_hash[2:])
 
     async def _ask(self, reply: Awaitable[T]) -> T:
         try:
@@ -162,13 +194,48 @@ class RedisRestorer:
             raise store_unavailable(error) from None
 
 
-def _put(pipeline: Any, key: str, image: Image, *, sorted_set: bool) -> None:
-    if sorted_set:
-        pipeline.zadd(key, {member: int(score) for member, score in image.fields.items()})
-    else:
-        pipeline.hset(key, mapping=image.fields)
+def _following(end: Mark, known: Mark, entries: Sequence[Entry]) -> list[Entry]:
+    """Return those of ``entries``, which stand after ``end``, that the lost ledger had written.
+
+    That is up to the first gap, or the first that does not name the one before it, or
+    that neither the ledger of the one before it has written nor a later one.
+    """
+    found: list[Entry] = []
+    for sequence, fields in entries:
+        epoch = fields.get("epoch", "")
+        later = generation_of(epoch) > generation_of(end.epoch)
+        if (
+            sequence != end.sequence + 1
+            or fields.get("after", end.tip) != end.tip
+            or not (epoch == end.epoch or later)
+            or is_other_ledger(epoch, known.epoch)
+        ):
+            break
+        found.append((sequence, fields))
+        end = Mark(epoch, sequence, fields.get("tip", ""))
+    return found
+
+
+def _puts(key: str, image: Image, *, sorted_set: bool) -> Iterator[Command]:
+    """Yield what makes a key; few parts in each, of which a script takes only so many at once."""
+    for some in _chunks(image.fields.items()):
+        if sorted_set:
+            yield ("ZADD", key, *(part for member, score in some for part in (int(score), member)))
+        else:
+            yield ("HSET", key, *(part for pair in some for part in pair))
     if image.goes_at_ms:
-        pipeline.pexpireat(key, image.goes_at_ms)
+        yield ("PEXPIREAT", key, image.goes_at_ms)
+
+
+def _flat(fields: Mapping[str, str]) -> list[str]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _taken(claim: Claim) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"another rebuild of account {claim.account} has begun, and this one wrote nothing more; see what "
+        "it comes to"
+    )
 
 
 def _restored(ledger: Ledger, from_stream: int, set_aside: int) -> Restored:
@@ -187,7 +254,7 @@ def _restored(ledger: Ledger, from_stream: int, set_aside: int) -> Restored:
     )
 
 
-def _chunks(things: Sequence[T]) -> Iterator[list[T]]:
+def _chunks(things: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(things)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk

@@ -23,7 +23,7 @@ from policy_server.store.keys import AccountKeys
 
 Reply = list[Any]
 
-_UNGUARDED = {"begin", "restore"}
+_UNGUARDED = {"begin", "claim", "write", "restore"}
 """Scripts that come before there is a ledger to be known."""
 
 

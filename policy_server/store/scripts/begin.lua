@@ -1,8 +1,10 @@
--- Gives an account its ledger, unless there is one, or was. It comes without the
--- guard: before it, there is none to be known.
+-- Gives an account its ledger, unless there is one, or was, or one is rebuilt. It
+-- comes without the guard: before it, there is none to be known.
+--
+-- KEYS  5 mark of a rebuild
 --
 -- Answers the epoch, '' where a ledger was lost; status is done.
-if number == 0 and redis.call('EXISTS', stream) == 0 then
+if number == 0 and redis.call('EXISTS', stream, KEYS[5]) == 0 then
   redis.call('HSETNX', account_record, 'epoch', epoch)
 end
 return {'done', reached(), redis.call('HGET', account_record, 'epoch') or ''}

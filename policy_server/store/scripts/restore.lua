@@ -4,7 +4,7 @@
 --
 -- KEYS  5 mark of the rebuild
 -- ARGV  6 the mark of the rebuild that wrote the ledger, 7 number of its newest
---       event, 8 the facts as JSON, for the record
+--       event, 8 the facts as JSON, for the record, 9 why the account is frozen, or ''
 --
 -- Status is done, or taken when another rebuild has begun.
 if redis.call('GET', KEYS[5]) ~= ARGV[6] or text(number) ~= ARGV[7] then
@@ -12,5 +12,9 @@ if redis.call('GET', KEYS[5]) ~= ARGV[6] or text(number) ~= ARGV[7] then
 end
 redis.call('DEL', KEYS[5])
 redis.call('HSET', account_record, 'epoch', epoch)
+local before = redis.call('HMGET', account_record, 'freeze_reason', 'version')
+if ARGV[9] ~= '' and not before[1] then
+  set(account_record, 'freeze_reason', ARGV[9], 'version', text((before[2] or 0) + 1))
+end
 record('administration', ARGV[8], {})
 return {'done', reached()}

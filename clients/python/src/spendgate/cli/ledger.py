@@ -32,7 +32,7 @@ def show_status(
         ("account", "ledger", "state", "event", "known", "archived"),
         (
             (
-                *(one.account, one.epoch, "lost" if one.lost else "whole"),
+                *(one.account, one.epoch, _state(one)),
                 *map(str, (one.sequence, one.known_sequence, one.archived_sequence)),
             )
             for one in ledgers
@@ -47,6 +47,14 @@ def rebuild(
     every: Annotated[
         bool, typer.Option("--all", help="Rebuild every ledger that is lost.", show_default=False)
     ] = False,
+    freeze: Annotated[
+        bool,
+        typer.Option(
+            "--freeze",
+            help="Let the account come back frozen, until what was lost has been looked up at the vendor.",
+            show_default=False,
+        ),
+    ] = False,
     as_json: AsJson = False,
     account: Account = None,
     policy_address: PolicyAddress = None,
@@ -60,7 +68,7 @@ def rebuild(
     with connect_with(policy_address, data_dir, account) as server:
         accounts = [one.account for one in _ledgers(server) if one.lost] if every else [server.account]
         for name in accounts:
-            request = pb.RebuildLedgerRequest(account=name)
+            request = pb.RebuildLedgerRequest(account=name, freeze=freeze)
             _show(server.call(server.ledgers.RebuildLedger, request, deadline_s=None), as_json=as_json)
     if not accounts:
         output.print_line("no ledger is lost")
@@ -68,6 +76,12 @@ def rebuild(
 
 def _ledgers(server: PolicyServer) -> list[pb.Ledger]:
     return list(server.call(server.ledgers.ListLedgers, pb.ListLedgersRequest()).ledgers)
+
+
+def _state(ledger: pb.Ledger) -> str:
+    if ledger.rebuilt_elsewhere:
+        return "rebuilt elsewhere"
+    return "lost" if ledger.lost else "whole"
 
 
 def _show(rebuilt: pb.RebuildLedgerResponse, *, as_json: bool) -> None:
@@ -84,6 +98,6 @@ def _show(rebuilt: pb.RebuildLedgerResponse, *, as_json: bool) -> None:
             ("objects", str(rebuilt.exposures)),
             ("from Redis", f"{rebuilt.events_from_store} events were not in the archive yet"),
             ("lost", f"{rebuilt.lost_events} events that this server knew of; look at the vendor"),
-            ("set aside", f"{rebuilt.events_set_aside} events of another ledger"),
+            ("set aside", f"{rebuilt.events_set_aside} events that do not go on from the archive"),
         )
     )

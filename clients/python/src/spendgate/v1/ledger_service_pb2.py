@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!spendgate/v1/ledger_service.proto\x12\x0cspendgate.v1\"{\n\x06Ledger\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0c\n\x04lost\x18\x02 \x01(\x08\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x16\n\x0eknown_sequence\x18\x05 \x01(\x03\x12\x19\n\x11\x61rchived_sequence\x18\x06 \x01(\x03\"\x14\n\x12ListLedgersRequest\"<\n\x13ListLedgersResponse\x12%\n\x07ledgers\x18\x01 \x03(\x0b\x32\x14.spendgate.v1.Ledger\"\'\n\x14RebuildLedgerRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\"\xe0\x01\n\x15RebuildLedgerResponse\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x12\n\nvault_keys\x18\x03 \x01(\x03\x12\r\n\x05holds\x18\x04 \x01(\x03\x12\x12\n\nopen_holds\x18\x05 \x01(\x03\x12\x10\n\x08\x63ounters\x18\x06 \x01(\x03\x12\x11\n\texposures\x18\x07 \x01(\x03\x12\x19\n\x11\x65vents_from_store\x18\x08 \x01(\x03\x12\x13\n\x0blost_events\x18\t \x01(\x03\x12\x18\n\x10\x65vents_set_aside\x18\n \x01(\x03\x32\xbd\x01\n\rLedgerService\x12R\n\x0bListLedgers\x12 .spendgate.v1.ListLedgersRequest\x1a!.spendgate.v1.ListLedgersResponse\x12X\n\rRebuildLedger\x12\".spendgate.v1.RebuildLedgerRequest\x1a#.spendgate.v1.RebuildLedgerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!spendgate/v1/ledger_service.proto\x12\x0cspendgate.v1\"\x96\x01\n\x06Ledger\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0c\n\x04lost\x18\x02 \x01(\x08\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x16\n\x0eknown_sequence\x18\x05 \x01(\x03\x12\x19\n\x11\x61rchived_sequence\x18\x06 \x01(\x03\x12\x19\n\x11rebuilt_elsewhere\x18\x07 \x01(\x08\"\x14\n\x12ListLedgersRequest\"<\n\x13ListLedgersResponse\x12%\n\x07ledgers\x18\x01 \x03(\x0b\x32\x14.spendgate.v1.Ledger\"7\n\x14RebuildLedgerRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0e\n\x06\x66reeze\x18\x02 \x01(\x08\"\xe0\x01\n\x15RebuildLedgerResponse\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x12\n\nvault_keys\x18\x03 \x01(\x03\x12\r\n\x05holds\x18\x04 \x01(\x03\x12\x12\n\nopen_holds\x18\x05 \x01(\x03\x12\x10\n\x08\x63ounters\x18\x06 \x01(\x03\x12\x11\n\texposures\x18\x07 \x01(\x03\x12\x19\n\x11\x65vents_from_store\x18\x08 \x01(\x03\x12\x13\n\x0blost_events\x18\t \x01(\x03\x12\x18\n\x10\x65vents_set_aside\x18\n \x01(\x03\x32\xbd\x01\n\rLedgerService\x12R\n\x0bListLedgers\x12 .spendgate.v1.ListLedgersRequest\x1a!.spendgate.v1.ListLedgersResponse\x12X\n\rRebuildLedger\x12\".spendgate.v1.RebuildLedgerRequest\x1a#.spendgate.v1.RebuildLedgerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spendgate.v1.ledger_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEDGER']._serialized_start=51
-  _globals['_LEDGER']._serialized_end=174
-  _globals['_LISTLEDGERSREQUEST']._serialized_start=176
-  _globals['_LISTLEDGERSREQUEST']._serialized_end=196
-  _globals['_LISTLEDGERSRESPONSE']._serialized_start=198
-  _globals['_LISTLEDGERSRESPONSE']._serialized_end=258
-  _globals['_REBUILDLEDGERREQUEST']._serialized_start=260
-  _globals['_REBUILDLEDGERREQUEST']._serialized_end=299
-  _globals['_REBUILDLEDGERRESPONSE']._serialized_start=302
-  _globals['_REBUILDLEDGERRESPONSE']._serialized_end=526
-  _globals['_LEDGERSERVICE']._serialized_start=529
-  _globals['_LEDGERSERVICE']._serialized_end=718
+  _globals['_LEDGER']._serialized_start=52
+  _globals['_LEDGER']._serialized_end=202
+  _globals['_LISTLEDGERSREQUEST']._serialized_start=204
+  _globals['_LISTLEDGERSREQUEST']._serialized_end=224
+  _globals['_LISTLEDGERSRESPONSE']._serialized_start=226
+  _globals['_LISTLEDGERSRESPONSE']._serialized_end=286
+  _globals['_REBUILDLEDGERREQUEST']._serialized_start=288
+  _globals['_REBUILDLEDGERREQUEST']._serialized_end=343
+  _globals['_REBUILDLEDGERRESPONSE']._serialized_start=346
+  _globals['_REBUILDLEDGERRESPONSE']._serialized_end=570
+  _globals['_LEDGERSERVICE']._serialized_start=573
+  _globals['_LEDGERSERVICE']._serialized_end=762
 # @@protoc_insertion_point(module_scope)

@@ -7,20 +7,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Ledger(_message.Message):
-    __slots__ = ("account", "lost", "epoch", "sequence", "known_sequence", "archived_sequence")
+    __slots__ = ("account", "lost", "epoch", "sequence", "known_sequence", "archived_sequence", "rebuilt_elsewhere")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     KNOWN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ARCHIVED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REBUILT_ELSEWHERE_FIELD_NUMBER: _ClassVar[int]
     account: str
     lost: bool
     epoch: str
     sequence: int
     known_sequence: int
     archived_sequence: int
-    def __init__(self, account: _Optional[str] = ..., lost: bool = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., known_sequence: _Optional[int] = ..., archived_sequence: _Optional[int] = ...) -> None: ...
+    rebuilt_elsewhere: bool
+    def __init__(self, account: _Optional[str] = ..., lost: bool = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., known_sequence: _Optional[int] = ..., archived_sequence: _Optional[int] = ..., rebuilt_elsewhere: bool = ...) -> None: ...
 
 class ListLedgersRequest(_message.Message):
     __slots__ = ()
@@ -33,10 +35,12 @@ class ListLedgersResponse(_message.Message):
     def __init__(self, ledgers: _Optional[_Iterable[_Union[Ledger, _Mapping]]] = ...) -> None: ...
 
 class RebuildLedgerRequest(_message.Message):
-    __slots__ = ("account",)
+    __slots__ = ("account", "freeze")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    FREEZE_FIELD_NUMBER: _ClassVar[int]
     account: str
-    def __init__(self, account: _Optional[str] = ...) -> None: ...
+    freeze: bool
+    def __init__(self, account: _Optional[str] = ..., freeze: bool = ...) -> None: ...
 
 class RebuildLedgerResponse(_message.Message):
     __slots__ = ("account", "sequence", "vault_keys", "holds", "open_holds", "counters", "exposures", "events_from_store", "lost_events", "events_set_aside")

@@ -64,7 +64,9 @@ class LedgerServiceServicer(object):
 
     def RebuildLedger(self, request, context):
         """Makes a lost ledger anew from the archive, and lets its account go on. It may
-        take minutes. One that broke off can be run again.
+        take minutes. One that broke off can be run again; of two at once the one that
+        began later goes through. Refused with FAILED_PRECONDITION for a ledger that is
+        not lost, also because another server has rebuilt it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class LedgerServiceStub:
     """Lists the ledger of every account that the archive or this server knows."""
     RebuildLedger: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.RebuildLedgerRequest, _ledger_service_pb2.RebuildLedgerResponse]
     """Makes a lost ledger anew from the archive, and lets its account go on. It may
-    take minutes. One that broke off can be run again.
+    take minutes. One that broke off can be run again; of two at once the one that
+    began later goes through. Refused with FAILED_PRECONDITION for a ledger that is
+    not lost, also because another server has rebuilt it.
     """
 
 @_typing.type_check_only
@@ -55,7 +57,9 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Lists the ledger of every account that the archive or this server knows."""
     RebuildLedger: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.RebuildLedgerRequest, _ledger_service_pb2.RebuildLedgerResponse]  # type: ignore[assignment]
     """Makes a lost ledger anew from the archive, and lets its account go on. It may
-    take minutes. One that broke off can be run again.
+    take minutes. One that broke off can be run again; of two at once the one that
+    began later goes through. Refused with FAILED_PRECONDITION for a ledger that is
+    not lost, also because another server has rebuilt it.
     """
 
 class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -79,7 +83,9 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_service_pb2.RebuildLedgerResponse, _abc.Awaitable[_ledger_service_pb2.RebuildLedgerResponse]]:
         """Makes a lost ledger anew from the archive, and lets its account go on. It may
-        take minutes. One that broke off can be run again.
+        take minutes. One that broke off can be run again; of two at once the one that
+        began later goes through. Refused with FAILED_PRECONDITION for a ledger that is
+        not lost, also because another server has rebuilt it.
         """
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
