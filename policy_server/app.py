@@ -11,7 +11,6 @@ import grpc
 import redis.asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from redis.exceptions import RedisError
 
 from policy_server import tokens
 from policy_server.archive.care import DatabaseCare
@@ -32,7 +31,7 @@ from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
 from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.audit import RedisAuditTail
-from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
+from policy_server.store.connection import STORE_FAILURES, StoreTrust, check_durable, connect, connect_watcher
 from policy_server.store.keys import ACCOUNTS
 from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe, read_authorities
 from spendgate.v1 import (
@@ -99,7 +98,7 @@ class PolicyServer:
         self._continuity = core.continuity
         self._policy = PolicyServicer(core.authorizer, core.settler)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
-        self._progress = RedisArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._progress = RedisArchiveProgress(self._redis, core.accounts, settings.audit_backlog_max)
         self._care = DatabaseCare(
             self._database, SigningKey.read_or_make(settings.data_dir), self._progress, core.registry, now_ms
         )
@@ -235,6 +234,7 @@ class PolicyServer:
             async with asyncio.timeout(_ARCHIVE_START_S):
                 await self._archive.migrate()
                 await self._continuity.watch()
+                await self._core.accounts.keep_whole()
         except (SpendgateError, TimeoutError) as error:
             log.warning(
                 "every call is refused until the audit archive has told which ledgers there were: %s",
@@ -245,6 +245,7 @@ class PolicyServer:
         while not stop.is_set():
             await asyncio.sleep(_CHECK_STORE_EVERY_S)
             with contextlib.suppress(SpendgateError):  # said by those who watch store and archive
+                await self._core.accounts.keep_whole()
                 await self._continuity.watch()
 
     async def _watch_archive(self, stop: asyncio.Event) -> None:
@@ -280,6 +281,6 @@ def _store_trust(settings: PolicyServerSettings) -> StoreTrust:
 
 
 async def _answers(client: redis.asyncio.Redis) -> bool:
-    with contextlib.suppress(RedisError, OSError):
+    with contextlib.suppress(*STORE_FAILURES):
         return (await client.exists(ACCOUNTS)) in {0, 1}
     return False

@@ -9,12 +9,17 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import ArchiveHead, Waiting
-from policy_server.store.connection import SYSTEM_TRUST, StoreTrust, node_of_cluster, store_unavailable
+from policy_server.store.connection import (
+    STORE_FAILURES,
+    SYSTEM_TRUST,
+    StoreTrust,
+    node_of_cluster,
+    store_unavailable,
+)
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
 
 _TIMEOUT_S = 5
@@ -103,9 +108,9 @@ class RedisBacklog:
     def _store_errors(self) -> Iterator[None]:
         try:
             yield
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             if isinstance(self._client, redis.RedisCluster):
                 # Another node may have what one that is away had.
-                with contextlib.suppress(RedisError, OSError):
+                with contextlib.suppress(*STORE_FAILURES):
                     self._client.nodes_manager.initialize()
             raise store_unavailable(error) from None

@@ -8,7 +8,7 @@ import redis.asyncio
 
 from policy_server.core.continuity import Mark
 from policy_server.store.exchange import Command, ask
-from policy_server.store.keys import AccountKeys
+from policy_server.store.keys import ACCOUNTS, AccountKeys
 
 
 def mark_commands(names: AccountKeys) -> list[Command]:
@@ -24,6 +24,8 @@ class RedisMarks:
 
     async def begin(self, account: str, epoch: str) -> str:
         """Give an account without a ledger one of this name; return the name of the one it has."""
+        # First, so that no ledger is ever without: left behind by a crash, it points nowhere.
+        await ask(self._client, [("SADD", ACCOUNTS, account)])
         record = AccountKeys(account).record
         commands = [("HSETNX", record, "epoch", epoch), ("HGET", record, "epoch")]
         _, present = await ask(self._client, commands)

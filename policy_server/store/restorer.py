@@ -14,13 +14,13 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import redis.asyncio
-from redis.exceptions import RedisError
 
 from policy_server.core.continuity import Mark, is_other_ledger
 from policy_server.core.errors import SpendgateError, StoreUnavailable
 from policy_server.core.ports import ArchivedEvent, ArchiveHead
 from policy_server.core.restoration import Restored
-from policy_server.store.connection import store_unavailable, time_ms
+from policy_server.store.connection import STORE_FAILURES, store_unavailable
+from policy_server.store.exchange import time_ms
 from policy_server.store.images import HOLD, SORTED_SETS, Image, Ledger
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
 from policy_server.store.scripts import Run, command, run_all, script
@@ -56,7 +56,7 @@ class RedisRestorer:
             ledger.apply(sequence, fields)
         await self._set_aside(names, epoch, strangers, ledger.sequence)
         await self._wipe(names)
-        ledger.forget_gone(await self._ask(time_ms(self._client)))
+        ledger.forget_gone(await time_ms(self._client, names.record))
         await self._write(account, ledger, head)
         return _restored(ledger, len(survivors), len(strangers))
 
@@ -130,7 +130,7 @@ class RedisRestorer:
         try:
             async for name in self._client.scan_iter(match=names.pattern, count=1_000):
                 yield name
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             raise store_unavailable(error) from None
 
     async def _write(self, account: str, ledger: Ledger, head: ArchiveHead) -> None:
@@ -154,7 +154,7 @@ class RedisRestorer:
     async def _ask(self, reply: Awaitable[T]) -> T:
         try:
             return await reply
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             raise store_unavailable(error) from None
 
 

@@ -11,11 +11,11 @@ from importlib.resources import files
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from policy_server.core.continuity import Continuity, Mark
 from policy_server.core.errors import AuditBacklogFull, LedgerLost, SpendgateError
-from policy_server.store.connection import store_unavailable
+from policy_server.store.connection import STORE_FAILURES, store_unavailable
 from policy_server.store.exchange import Command, exchange
 from policy_server.store.keys import AccountKeys
 
@@ -146,7 +146,7 @@ async def run_all(
     if forgotten:
         try:
             await client.script_load(which.source)
-        except RedisError as error:
+        except STORE_FAILURES as error:
             return [store_unavailable(error)] * len(commands)
         again = await exchange(client, [commands[index] for index in forgotten], replicas=replicas)
         for index, reply in zip(forgotten, again, strict=True):
