@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 import grpc
-import redis.asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -31,8 +31,8 @@ from policy_server.rpc.vault_key_service import VaultKeyServicer
 from policy_server.settings import PolicyServerSettings
 from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.audit import RedisAuditTail
-from policy_server.store.connection import STORE_FAILURES, StoreTrust, check_durable, connect, connect_watcher
-from policy_server.store.keys import ACCOUNTS
+from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
+from policy_server.store.exchange import answers
 from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe, read_authorities
 from spendgate.v1 import (
     account_service_pb2,
@@ -124,7 +124,7 @@ class PolicyServer:
         await self._set_serving(self._continuity.is_usable)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
         tasks = [
-            asyncio.create_task(work(stop))
+            asyncio.create_task(_keep_up(work, stop))
             for work in (
                 self._expire_holds,
                 self._watch_store,
@@ -216,14 +216,14 @@ class PolicyServer:
             log.warning("how many strangers were refused can't be recorded now: %s", error.message)
 
     async def _watch_store(self, stop: asyncio.Event) -> None:
-        answers, serving = True, self._continuity.is_usable
+        answered, serving = True, self._continuity.is_usable
         while not stop.is_set():
             await asyncio.sleep(_CHECK_STORE_EVERY_S)
-            now_answers = await _answers(self._redis)
-            if now_answers != answers:
-                answers = now_answers
-                log.warning("the counter store %s", "answers again" if answers else "does not answer")
-            usable = answers and self._continuity.is_usable
+            now_answers = await answers(self._redis)
+            if now_answers != answered:
+                answered = now_answers
+                log.warning("the counter store %s", "answers again" if answered else "does not answer")
+            usable = answered and self._continuity.is_usable
             if usable != serving:
                 serving = usable
                 await self._set_serving(serving)
@@ -280,7 +280,11 @@ def _store_trust(settings: PolicyServerSettings) -> StoreTrust:
     return StoreTrust(settings.redis_ca, settings.redis_cert, settings.redis_key)
 
 
-async def _answers(client: redis.asyncio.Redis) -> bool:
-    with contextlib.suppress(*STORE_FAILURES):
-        return (await client.exists(ACCOUNTS)) in {0, 1}
-    return False
+async def _keep_up(work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Begin work anew that failed in a way that nobody foresaw: without it holds are never swept."""
+    while not stop.is_set():
+        try:
+            await work(stop)
+        except Exception:
+            log.exception("what goes on beside the calls failed, and begins anew")
+            await asyncio.sleep(_CHECK_STORE_EVERY_S)

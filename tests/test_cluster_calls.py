@@ -397,7 +397,7 @@ def test_every_call_works_on_a_cluster() -> None:
                 call(site)
             except (AssertionError, grpc.RpcError) as error:
                 raise AssertionError(f"{name} failed: {error}") from error
-        assert "Traceback" not in site.server.log
+        assert "Traceback" not in site.server.log, site.server.log
 
 
 def test_what_finds_accounts_and_keys_is_made_anew() -> None:
@@ -440,3 +440,33 @@ def test_what_finds_accounts_and_keys_is_made_anew() -> None:
 def lost_node(site: Site) -> Any:
     """The node that has the list of accounts, and nothing of the site's account."""
     return site.cluster.master_of(INDEX)
+
+
+def test_a_cluster_that_was_away_is_used_again() -> None:
+    """Calls are refused as when Redis is away, and afterwards nothing has to be started anew."""
+    with running() as site:
+        site.make_key("agent")
+        overdue = site.allowed(100, "run-1", hold_ttl=Duration(seconds=1))
+        for node in site.cluster.nodes:
+            node.process.kill()
+        request = charge(site.key, 100, "run-2")
+        wait_for(lambda: "the counter store does not answer" in site.server.log, "that is noticed")
+        for _ in range(3):
+            code, *_ = failure(site.sidecar, site.sidecar.policy.Authorize, request)
+            assert code is grpc.StatusCode.UNAVAILABLE
+            listing = policy_service_pb2.ListUnresolvedHoldsRequest(account=site.account)
+            code, *_ = failure(site.sidecar, site.sidecar.policy.ListUnresolvedHolds, listing)
+            assert code is grpc.StatusCode.UNAVAILABLE
+        for node in site.cluster.nodes:
+            node.process.start()
+        site.allowed(100, "run-2")
+        page = policy_service_pb2.ListUnresolvedHoldsRequest()
+
+        def swept() -> list[str]:
+            holds = site.sidecar.persist(site.sidecar.policy.ListUnresolvedHolds, page).holds
+            return [hold.authorization_id for hold in holds]
+
+        wait_for(lambda: swept() == [overdue], "the sweep goes on")
+        wait_for(lambda: "the counter store answers again" in site.server.log, "that is noticed")
+        site.archived()
+        assert "Traceback" not in site.server.log, site.server.log

@@ -39,9 +39,7 @@ class RedisAccounts:
         """Raise `StoreUnavailable` when the list lacks an account, so that it may lack others too."""
         _, missing = await self._look()
         if missing:
-            raise StoreUnavailable(
-                "the list of accounts was lost, and is being made anew; repeat it"
-            )
+            raise StoreUnavailable("the list of accounts was lost, and is being made anew; repeat it")
 
     async def keep_whole(self) -> None:
         """Make the list anew when it lacks an account."""

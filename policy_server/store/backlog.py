@@ -31,16 +31,20 @@ class RedisBacklog:
     """Reads, marks and trims audit streams."""
 
     def __init__(self, url: str, trust: StoreTrust = SYSTEM_TRUST) -> None:
+        """Raises `StoreUnavailable` when a cluster does not answer."""
         cluster = node_of_cluster(url)
         make: Any = redis.RedisCluster if cluster else redis.Redis
-        self._client = make.from_url(
-            cluster or url,
-            **trust.options(cluster or url),
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-        )
+        try:
+            self._client = make.from_url(
+                cluster or url,
+                **trust.options(cluster or url),
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except STORE_FAILURES as error:  # a cluster is asked for its nodes at once
+            raise store_unavailable(error) from None
         script = files("policy_server.store") / "scripts" / "mark.lua"
         # Entries as they come, neither decoded nor made dicts: that takes longer than to archive them.
         self._client.set_response_callback("XRANGE", lambda reply, **_: reply)

@@ -26,6 +26,7 @@ from redis.exceptions import (
 )
 
 from policy_server.store.connection import STORE_FAILURES, STORE_TIMEOUT_S, store_unavailable
+from policy_server.store.keys import ACCOUNTS
 
 Command = tuple[Any, ...]
 
@@ -66,6 +67,12 @@ async def ask(client: redis.asyncio.Redis | RedisCluster, commands: Sequence[Com
         if isinstance(reply, Exception):
             raise store_unavailable(reply)
     return replies
+
+
+async def answers(client: redis.asyncio.Redis | RedisCluster) -> bool:
+    """Tell whether Redis does what it is asked; of a cluster, the node that has the list of accounts."""
+    (reply,) = await exchange(client, [("EXISTS", ACCOUNTS)])
+    return not isinstance(reply, Exception)
 
 
 async def time_ms(client: redis.asyncio.Redis | RedisCluster, key: str) -> int:
