@@ -35,6 +35,8 @@ check: $(READY) $(PROTOS_READY) ## Check style, types and the contract.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --allow-subclassing-any examples/*.py
+	@cd examples/naive && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --strict *.py
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code
 	@sh protos/breaking.sh $(BIN)/buf
@@ -49,9 +51,10 @@ simulate: $(READY) ## Tell SEEDS (1000) histories in which anything may break, o
 	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(AGENTS),--agents $(AGENTS))
 
 .PHONY: bench
-bench: $(READY) ## Measure the whole path beside a bare proxy, and reading and the archive by themselves.
+bench: $(READY) ## Measure the whole path beside a bare proxy, and reading, the archive and memory by themselves.
 	@$(BIN)/python -m bench.reading
 	@$(BIN)/python -m bench.archive
+	@$(BIN)/python -m bench.memory
 	@$(BIN)/python -m bench
 
 .PHONY: fuzz

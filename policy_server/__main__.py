@@ -21,6 +21,7 @@ from policy_server.app import PolicyServer
 from policy_server.core.errors import SpendgateError
 from policy_server.settings import PolicyServerSettings
 from spendgate.process_memory import collect_seldom, keep_private
+from spendgate.setting_errors import problems
 
 
 class PolicyServerOptions(
@@ -54,7 +55,7 @@ def main() -> None:
         )
         uvloop.run(_serve(settings))
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        lines = [f"  {problem}" for problem in problems(PolicyServerOptions, error)]
         sys.exit("the settings can't be used:\n" + "\n".join(lines) + "\nSee docs/settings.md.")
     except SpendgateError as error:
         sys.exit(f"the policy server can't start: {error.message}")

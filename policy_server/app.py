@@ -83,8 +83,9 @@ class PolicyServer:
         self._settings = settings
         url = settings.redis_url.get_secret_value()
         trust = _store_trust(settings)
-        self._redis = connect(url, trust)
-        self._watcher = connect_watcher(url, trust)
+        timeout_ms = settings.redis_timeout_ms
+        self._redis = connect(url, trust, timeout_ms=timeout_ms, server_changed=self._store_changed)
+        self._watcher = connect_watcher(url, trust, timeout_ms=timeout_ms)
         self._database = Database(settings.archive_url, settings.data_dir)
         self._archive = ThreadedArchive(self._database)
         core = Core(
@@ -96,7 +97,7 @@ class PolicyServer:
         )
         self._core = core
         self._continuity = core.continuity
-        self._policy = PolicyServicer(core.authorizer, core.settler)
+        self._policy = PolicyServicer(core.authorizer, core.settler, store_timeout_ms=timeout_ms)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
         self._progress = RedisArchiveProgress(self._redis, core.accounts, settings.audit_backlog_max)
         self._care = DatabaseCare(
@@ -104,6 +105,9 @@ class PolicyServer:
         )
         self._drainer = DrainerProcess(settings)
         self._health = health.aio.HealthServicer()
+
+    def _store_changed(self) -> None:
+        self._continuity.store_changed()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then let calls under way finish.

@@ -6,6 +6,7 @@ its own, so that its work never delays a decision.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
@@ -29,8 +30,11 @@ from policy_server.store.connection import StoreTrust
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = 0.5
+_PAUSE_S = 0.8
 """How long events gather for one transaction, unless there are many: small ones take more time an event."""
+
+_ALLOCATIONS = 100_000
+"""After how many objects cycles are looked for. A batch has no cycle, and tens of thousands of objects."""
 
 _TROUBLE_PAUSE_S = 2.0
 
@@ -121,6 +125,8 @@ def main() -> None:
     # Ctrl-C reaches every process of the terminal; this one goes on until its parent is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, drain.stop)
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS)
     drain.run()
 
 

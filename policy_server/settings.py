@@ -31,6 +31,9 @@ class PolicyServerSettings(BaseSettings):
     redis_url: SecretStr
     """Redis that counts, as redis://, rediss://, unix:// or redis+cluster://. Required."""
 
+    redis_timeout_ms: Annotated[int, Field(ge=50, le=5_000)] = 250
+    """How long Redis may take to answer before nothing is decided; sidecars wait by a limit of their own."""
+
     redis_wait_replicas: Annotated[int, Field(ge=0, le=5)] = 0
     """How many replicas must have a change before it counts as done; else there is no decision."""
 
@@ -107,22 +110,22 @@ class PolicyServerSettings(BaseSettings):
             return self
         if self.policy_cert is None and not transport.is_loopback(self.policy_host):
             raise ValueError(
-                f"policy_host {self.policy_host!r} can be reached from other machines, and tokens would "
-                "cross the network unencrypted: set SPENDGATE_POLICY_CERT and SPENDGATE_POLICY_KEY, or "
+                f"SPENDGATE_POLICY_HOST {self.policy_host!r} can be reached from other machines, and tokens "
+                "would cross the network unencrypted: set SPENDGATE_POLICY_CERT and SPENDGATE_POLICY_KEY, or "
                 "listen on 127.0.0.1; SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
             )
         url = self.redis_url.get_secret_value()
         if not transport.url_is_local(url) and not _is_verified(url):
             raise ValueError(
-                "redis_url leads to another machine, and what is counted there could be read and "
+                "SPENDGATE_REDIS_URL leads to another machine, and what is counted there could be read and "
                 "changed on the way: use rediss://, with SPENDGATE_REDIS_CA and without ssl_ parameters; "
                 "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
             )
         if self.archive_url is not None and not _archive_is_safe(self.archive_url.get_secret_value()):
             raise ValueError(
-                "archive_url leads to another machine, and the audit trail could be read and changed on the "
-                "way: add ?sslmode=verify-full, and &sslrootcert=/path/to/ca.pem for a CA of your own; "
-                "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+                "SPENDGATE_ARCHIVE_URL leads to another machine, and the audit trail could be read and "
+                "changed on the way: add ?sslmode=verify-full, and &sslrootcert=/path/to/ca.pem for a CA of "
+                "your own; SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
             )
         return self
 

@@ -20,6 +20,7 @@ from sidecar.app import Sidecar
 from sidecar.backends import CannotStart
 from sidecar.settings import SidecarSettings
 from spendgate.process_memory import collect_seldom, keep_private
+from spendgate.setting_errors import problems
 
 
 class SidecarOptions(SidecarSettings, cli_prog_name="spendgate sidecar", cli_kebab_case=True):
@@ -46,7 +47,7 @@ def main() -> None:
         )
         uvloop.run(_serve(settings))
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        lines = [f"  {problem}" for problem in problems(SidecarOptions, error)]
         sys.exit("the settings can't be used:\n" + "\n".join(lines) + "\nSee docs/settings.md.")
     except CannotStart as error:
         sys.exit(f"the sidecar can't start: {error}")

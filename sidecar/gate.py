@@ -6,38 +6,32 @@ import asyncio
 import hashlib
 import itertools
 import logging
-import re
 import secrets
 import time
 from dataclasses import replace
 
-from sidecar import refusals
+from sidecar import refusals, run_names
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
 from sidecar.outbox import Outbox
 from sidecar.refusals import Refused, resets_at
 from sidecar.settlements import amount_of, fill
 from sidecar.upstream import NoAnswer, NotSent, Upstream
-from sidecar.vault_keys import key_id, masked, presented_key
+from sidecar.vault_keys import holds_secret, key_id, key_text, masked, presented_key
 from sidecar.vendor import Call, Failed, Money, Price, Succeeded, Unpriced, Vendor
-from spendgate import derived_keys
 from spendgate.v1 import policy_pb2
 from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.verdict import cap_rule
 
 log = logging.getLogger(__name__)
 
-_RUN_HEADERS = (b"spendgate-run-id", b"x-run-id")
-_STEP_HEADER = b"spendgate-step"
-_LEADING_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_NAME_BYTES_MAX = 128
 _SETTLE_S = 0.5
 """How long an answer waits until its outcome is counted, where a next call needs that."""
 
 
-_SEND_WITHIN_S = 60.0
+SEND_WITHIN_S = 60.0
 """How old a question may be when its call is sent. Where a sidecar was suspended for longer, others may have
-found out by then that nothing was sent, and the agent may have paid in another attempt."""
+found out by then that nothing was sent, and the agent may have paid in another attempt. They count on it."""
 
 _UNANSWERED_MAX = 10_000
 """How many questions without an answer are remembered; each is small, and goes with its repeat."""
@@ -92,7 +86,12 @@ class Gate:
             return self.refuse(refused)
         except Exception:
             request_id = _new_request_id()
-            log.exception("%s %s failed; request %s", request.method, masked(request.path), request_id)
+            log.exception(
+                "%s %s failed; request %s",
+                request.method,
+                masked(request.path, key_text(request)),
+                request_id,
+            )
             failed = Refused(
                 500,
                 "sidecar_failed",
@@ -109,13 +108,10 @@ class Gate:
     async def _handle(self, request: Request) -> Answer:
         vault_key = presented_key(request, self._vendor)
         call = self._vendor.read(request)
-        if masked(call.forward.target) != call.forward.target:
-            raise refusals.malformed(
-                "", "The path or query has a secret key in it; give it in Authorization only."
-            )
-        run_id, step = _run_of(request, call, vault_key)
+        _refuse_misplaced_keys(call, vault_key)
+        run_id, step = run_names.read(request, vault_key, call.given_key, call.header_key)
         # No decision can be older than its question.
-        send_by_s = _clock_s() + _SEND_WITHIN_S
+        send_by_s = _clock_s() + SEND_WITHIN_S
         call, verdict = await self._decide(call, vault_key, run_id, step)
         if not call.changes:
             return _with_verdict(await self._read(call, verdict), call, verdict)
@@ -291,12 +287,14 @@ class Gate:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
-            if _clock_s() > send_by_s:
+            left_s = send_by_s - _clock_s()
+            if left_s <= 0:
                 raise NotSent("the sidecar stood still for too long after the decision")
-            answer = await self._upstream.send(self._vendor.named(call, verdict.upstream_idempotency_key))
+            named = self._vendor.named(call, verdict.upstream_idempotency_key)
+            answer = await self._upstream.send(named, begin_within_s=left_s)
         except NotSent as error:
             if not verdict.duplicate:
-                settlement.outcome = pb.OUTCOME_FAILED
+                _fail(settlement, verdict)
                 sent.next_waits = True
             raise refusals.not_sent(verdict, str(error)) from None
         except NoAnswer as error:
@@ -313,6 +311,8 @@ class Gate:
         settlement.http_status = answer.status
         settlement.vendor_request_id = answer.header(self._vendor.request_id_header)[:255]
         fill(settlement, reading)
+        if isinstance(reading, Failed) and not verdict.duplicate:
+            _fail(settlement, verdict)
         return self._vendor.pass_back(answer)
 
     def _forget(self, sent: _Sent) -> None:
@@ -326,17 +326,22 @@ class Gate:
         self._decisions.once_answered(forget)
 
     def _record(self, request: Request, refused: Refused) -> None:
+        key = key_text(request)
         entry = pb.Refusal(
             vault_key_id=key_id(request),
-            endpoint=_printable(f"{request.method} {masked(request.path)}", 256),
-            run_id=_printable(
-                masked(next(filter(None, map(request.header, _RUN_HEADERS)), "")), _NAME_BYTES_MAX
-            ),
+            endpoint=_printable(f"{request.method} {masked(request.path, key)}", 256),
+            run_id=_printable(masked(run_names.said(request), key), run_names.NAME_BYTES_MAX),
             code=refused.code,
             http_status=refused.status,
         )
         entry.refuse_time.GetCurrentTime()
         self._outbox.record(entry)
+
+
+def _fail(settlement: pb.SettleRequest, verdict: pb.AuthorizeResponse) -> None:
+    """Say that a first try failed, which says nothing of repeats that were allowed after its deadline."""
+    settlement.outcome = pb.OUTCOME_FAILED
+    settlement.unless_sent_after.CopyFrom(verdict.expire_time)
 
 
 def _clock_s() -> float:
@@ -356,28 +361,15 @@ def _new_request_id() -> str:
     return f"req_sg_{secrets.token_hex(8)}"
 
 
-def _run_of(request: Request, call: Call, vault_key: str) -> tuple[str, str]:
-    """Return run and step of a request; what names no run is of the one that its key was derived for."""
-    for name in (*_RUN_HEADERS, _STEP_HEADER):
-        if len(request.headers.get(name, ())) > 1:
-            raise refusals.malformed("", f"Send one {name.decode()} header, not several.")
-    run_id = next(filter(None, map(request.header, _RUN_HEADERS)), "")
-    step = request.header(_STEP_HEADER)
-    if not run_id:
-        leading = _LEADING_UUID.match(call.given_key)
-        run_id = leading[0] if leading else derived_keys.run_of(vault_key)
-    for header, value in (("Spendgate-Run-Id", run_id), ("Spendgate-Step", step)):
-        if len(value) > _NAME_BYTES_MAX or not value.isascii() or not (value.isprintable()):
-            raise refusals.malformed(
-                "", f"{header} must have at most {_NAME_BYTES_MAX} printable ASCII characters."
-            )
-    if any(masked(given) != given for given in (run_id, step, call.given_key, call.header_key)):
+def _refuse_misplaced_keys(call: Call, vault_key: str) -> None:
+    """Refuse to send a secret key anywhere, whose it may be."""
+    forward = call.forward
+    text = "\n".join((forward.target, *forward.headers.values(), forward.body.decode("latin-1")))
+    if holds_secret(text, vault_key):
         raise refusals.malformed(
-            "", "A run, a step or an idempotency key has a secret key in it, and names go on record."
+            "",
+            "The path, query, body or a header has a secret key in it; give it in Authorization only.",
         )
-    if step and not run_id:
-        raise refusals.malformed("", "Spendgate-Step names a step of a run; send Spendgate-Run-Id too.")
-    return run_id, step
 
 
 def _with_verdict(answer: Answer, call: Call, verdict: pb.AuthorizeResponse) -> Answer:

@@ -7,7 +7,7 @@ import itertools
 import secrets
 from urllib.parse import parse_qsl
 
-from sidecar import refusals
+from sidecar import refusals, run_names
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request, error_answer, json_answer
 from sidecar.refusals import Refused
@@ -36,8 +36,8 @@ class KeyScope:
     """Answers ``GET /spendgate/allowed?endpoint=POST%20/v1/charges&endpoint=…``.
 
     Each endpoint is put to the policy server as a call that holds and records
-    nothing, so the answer is true of every kind of key, and for the run that
-    ``Spendgate-Run-Id`` names. It says nothing of caps.
+    nothing, so the answer is true of every kind of key, and for the run that the
+    request names as a call would. It says nothing of caps.
     """
 
     def __init__(self, decisions: Decisions) -> None:
@@ -68,7 +68,7 @@ class KeyScope:
                 f"Name 1 to {_ENDPOINTS_MAX} endpoints, such as {PATH}?endpoint=POST%20/v1/charges.",
             )
         try:
-            run_id = request.header(b"spendgate-run-id") or _NO_RUN
+            run_id = run_names.read(request, key).run_id or _NO_RUN
             # A key that is refused costs one decision.
             first = await self._allowed(key, endpoints[0], run_id)
             others = await asyncio.gather(*(self._allowed(key, one, run_id) for one in endpoints[1:]))

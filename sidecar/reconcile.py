@@ -28,6 +28,7 @@ from sidecar.trail import Trail
 from sidecar.vendor import CannotLook
 from spendgate.cli.moments import parse_past
 from spendgate.process_memory import keep_private
+from spendgate.setting_errors import problems
 from spendgate.v1 import policy_service_pb2 as pb
 
 _BATCH_MAX = 256
@@ -73,7 +74,11 @@ class ReconcileOptions(
         return value
 
 
-async def _reconcile(settings: ReconcileOptions) -> Report:
+async def reconcile_once(settings: ReconcileOptions) -> Report:
+    """Find out unknown outcomes, compare what moved, and return what there is to tell.
+
+    Raises `CannotStart`, `CannotLook` and `grpc.aio.AioRpcError`.
+    """
     since_ms = int(parse_past(settings.since).timestamp() * 1000)
     report = Report(since_ms, time.time_ns() // 1_000_000, settings.dry_run)
     channel = policy_channel(settings)
@@ -112,9 +117,9 @@ def main() -> None:
     try:
         settings = CliApp.run(ReconcileOptions)
         logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        report = uvloop.run(_reconcile(settings))
+        report = uvloop.run(reconcile_once(settings))
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        lines = [f"  {problem}" for problem in problems(ReconcileOptions, error)]
         sys.exit("the settings can't be used:\n" + "\n".join(lines) + "\nSee docs/settings.md.")
     except CannotStart as error:
         sys.exit(f"nothing could be compared: {error}")

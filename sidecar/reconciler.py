@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 import grpc
 
+from sidecar.gate import SEND_WITHIN_S
 from sidecar.paced import PacedReads
 from sidecar.policy_link import PolicyLink
 from sidecar.settlements import fill
@@ -53,7 +55,7 @@ class _Moment:
     store_ms: int
     """Milliseconds since 1970 by the store's clock, which somebody may set."""
     here_s: float
-    """By the clock of the event loop, which nobody sets."""
+    """By a clock that nobody sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +79,22 @@ class Reconciler:
         *,
         quiet_s: float,
         dry_run: bool = False,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """``vendors`` come with a way to read and the name of the credentials for it.
 
         ``quiet_s`` is how long after a call's last possible sending the vendor
         has surely done it, or never will: by the store's clock, and also by a
-        clock that nobody sets, since the hold was first seen here.
+        clock that nobody sets, since the hold was first seen here. A call is
+        sent at most `SEND_WITHIN_S` after it was allowed, and while a hold is
+        not unknown yet, repeats may be allowed of which it shows nothing.
         """
         self._policy = policy
         self._vendors = vendors
-        self._quiet_s = quiet_s
+        self._silent_s = SEND_WITHIN_S + quiet_s
+        """How long after the last permission to send a call its absence says that it never arrived."""
         self._dry_run = dry_run
+        self._clock_s = clock_s
         self._seen_since: dict[_Name, float] = {}
         self._look_again_at: dict[_Name, float] = {}
         """When a hold is worth another look."""
@@ -120,7 +127,7 @@ class Reconciler:
         async for page in self._unresolved(account):
             names = [_name(hold) for hold in page.holds]
             listed.update(names)
-            now = _Moment(page.read_time.ToMilliseconds(), asyncio.get_running_loop().time())
+            now = _Moment(page.read_time.ToMilliseconds(), self._clock_s())
             for name in names:
                 self._seen_since.setdefault(name, now.here_s)
             due = [
@@ -146,7 +153,7 @@ class Reconciler:
         first = await self.look()
         if all(one.state != "unknown" for one in first):
             return first
-        await asyncio.sleep(self._quiet_s)
+        await asyncio.sleep(self._silent_s)
         again = await self.look()
         listed = {_name(one.hold) for one in again}
         closed = [one for one in first if one.state != "unknown" and _name(one.hold) not in listed]
@@ -161,9 +168,9 @@ class Reconciler:
 
     def _quiet_in_s(self, hold: pb.UnresolvedHold, now: _Moment) -> float:
         """Return in how many seconds absence counts; it does when that is not more than 0."""
-        sent_for_s = (now.store_ms - hold.last_send_time.ToMilliseconds()) / 1000
+        allowed_for_s = (now.store_ms - hold.last_send_time.ToMilliseconds()) / 1000
         seen_for_s = now.here_s - self._seen_since[_name(hold)]
-        return self._quiet_s - min(sent_for_s, seen_for_s)
+        return self._silent_s - min(allowed_for_s, seen_for_s)
 
     async def _unresolved(self, account: str) -> AsyncIterator[pb.ListUnresolvedHoldsResponse]:
         token = ""
@@ -197,7 +204,7 @@ class Reconciler:
             vendor_account=hold.vendor_account,
             money=Money(money.minor_units, money.currency_code) if hold.HasField("amount") else None,
             sent_from_ms=hold.hold_time.ToMilliseconds(),
-            sent_until_ms=hold.last_send_time.ToMilliseconds(),
+            sent_until_ms=hold.last_send_time.ToMilliseconds() + round(SEND_WITHIN_S * 1000),
             absence_counts=hold.sender == sender and self._quiet_in_s(hold, now) <= 0,
         )
 

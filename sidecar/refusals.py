@@ -97,6 +97,7 @@ def denied(verdict: pb.AuthorizeResponse, *, unpriced: str = "") -> Refused:
         retry_after=retry_after_s,
         allowed_endpoints=list(verdict.allowed_endpoints) or None,
         authorization_id=verdict.authorization_id or None,
+        run_frozen=verdict.run_frozen or None,
     )
 
 

@@ -158,9 +158,10 @@ class SidecarSettings(BaseSettings):
             return self
         if self.sidecar_cert is None and not transport.is_loopback(self.sidecar_host):
             raise ValueError(
-                f"sidecar_host {self.sidecar_host!r} can be reached from other machines, and vault keys "
-                "would cross the network unencrypted: set SPENDGATE_SIDECAR_CERT and SPENDGATE_SIDECAR_KEY, "
-                "or listen on 127.0.0.1; SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+                f"SPENDGATE_SIDECAR_HOST {self.sidecar_host!r} can be reached from other machines, and "
+                "vault keys would cross the network unencrypted: set SPENDGATE_SIDECAR_CERT and "
+                "SPENDGATE_SIDECAR_KEY, or listen on 127.0.0.1; SPENDGATE_ALLOW_PLAINTEXT=true is for "
+                "tunnels that encrypt"
             )
         if self.policy_ca is None and not transport.target_is_local(self.policy_address):
             raise ValueError(transport.token_in_the_clear(self.policy_address, "sidecar"))
@@ -168,8 +169,8 @@ class SidecarSettings(BaseSettings):
             base = getattr(self, name)
             if base is not None and base.startswith("http://") and not transport.url_is_local(base):
                 raise ValueError(
-                    f"{name} is {base}: the vendor's key would cross the network unencrypted; use https://. "
-                    "SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
+                    f"SPENDGATE_{name.upper()} is {base}: the vendor's key would cross the network "
+                    "unencrypted; use https://. SPENDGATE_ALLOW_PLAINTEXT=true is for tunnels that encrypt"
                 )
         return self
 

@@ -14,6 +14,9 @@ from yarl import URL
 from sidecar.exchange import Answer, Forward
 
 _CONNECT_S = 10.0
+_NOT_ROUNDED_S = 3600.0
+"""aiohttp rounds longer times up; others count on when the last call is sent."""
+
 _CONNECTIONS_MAX = 256
 _ANSWER_BYTES_MAX = 32 * 1024 * 1024
 _IDLE_S = 30.0
@@ -38,7 +41,7 @@ class Upstream:
         self._origin = origin
         self._files_origin = files_origin or origin
         self._authorization = authorization
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
+        self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
         secret = f"{origin} {authorization.get_secret_value()}"
         self.sender = hashlib.sha256(secret.encode()).hexdigest()[:16]
@@ -49,7 +52,6 @@ class Upstream:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_CONNECTIONS_MAX, keepalive_timeout=_IDLE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
             auto_decompress=False,
             trust_env=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -62,13 +64,14 @@ class Upstream:
         if self._session is not None:
             await self._session.close()
 
-    async def send(self, forward: Forward) -> Answer:
+    async def send(self, forward: Forward, *, begin_within_s: float | None = None) -> Answer:
         """Send one request; raise `NotSent` or `NoAnswer` when there is no whole answer.
 
-        An answer that streams is whole once its chunks are; they raise `NoAnswer` when it breaks off.
+        A request that has waited for a connection for ``begin_within_s`` is not sent any more. An answer
+        that streams is whole once its chunks are; they raise `NoAnswer` when it breaks off.
         """
         try:
-            response = await self._begin_or_again(forward)
+            response = await self._begin_or_again(forward, self._limits(begin_within_s))
             headers = [(name.lower(), value) for name, value in response.raw_headers]
             if forward.streams and response.status < 300:
                 return Answer(response.status, headers, chunks=_chunks(response))
@@ -76,21 +79,31 @@ class Upstream:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSent(type(error).__name__) from None
         except TimeoutError:
-            raise NoAnswer(f"no answer within {self._timeout.total:.0f} s") from None
+            raise NoAnswer(f"no answer within {self._timeout_s:.0f} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswer(type(error).__name__) from None
         return _decoded(Answer(response.status, headers, body))
 
-    async def _begin_or_again(self, forward: Forward) -> aiohttp.ClientResponse:
+    def _limits(self, begin_within_s: float | None) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=self._timeout_s,
+            connect=begin_within_s,
+            sock_connect=_CONNECT_S,
+            ceil_threshold=_NOT_ROUNDED_S,
+        )
+
+    async def _begin_or_again(
+        self, forward: Forward, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
         """Send a request, and a read once more when the vendor closed the connection that was kept for it."""
         try:
-            return await self._begin(forward)
+            return await self._begin(forward, limits)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             if forward.method != "GET":
                 raise
-            return await self._begin(forward)
+            return await self._begin(forward, limits)
 
-    async def _begin(self, forward: Forward) -> aiohttp.ClientResponse:
+    async def _begin(self, forward: Forward, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         if self._session is None:
             raise NotSent("the connection to the vendor is not open")
         origin = self._files_origin if forward.files else self._origin
@@ -101,6 +114,7 @@ class Upstream:
             headers=headers,
             data=forward.body or None,
             allow_redirects=False,
+            timeout=limits,
         )
 
 

@@ -11,7 +11,12 @@ from sidecar.refusals import Refused, malformed
 from sidecar.vendor import Vendor
 
 _SHAPE = re.compile(r"vk_([a-z2-7]{12})_(?:[a-z2-7]{32}|d1\.[A-Za-z0-9_.-]{1,2029})")
-_ANYWHERE = re.compile(r"(vk_[a-z2-7]{12}_|[sr]k_(?:live|test)_)[^/?&:\s]*")
+_BEGINS = r"(vk_[a-z2-7]{12}_(?=[a-z0-9])|(?<![a-z0-9])[sr]k_(?:live|test|org)_(?=[a-z0-9]{8}))"
+"""How every secret key begins that can be told by its looks, in lower case."""
+_SECRET = re.compile(_BEGINS)
+_WHOLE_SECRET = re.compile(_BEGINS + r"[^/?&:\s]*", re.IGNORECASE)
+_ESCAPES = re.compile(r"%(?:25)*([2-7][0-9a-f])", re.IGNORECASE)
+"""Printable ASCII that is percent-encoded, however often."""
 
 
 def key_text(request: Request) -> str:
@@ -70,6 +75,28 @@ def key_id(request: Request) -> str:
     return match[1] if match else ""
 
 
-def masked(text: str) -> str:
+def holds_secret(text: str, own_key: str = "") -> bool:
+    """Tell whether ``text`` has a secret key in it, in any case and however often percent-encoded.
+
+    ``own_key`` is the caller's; its secret is found without the rest of it too.
+    """
+    plain = _unescaped(text).lower()
+    return _SECRET.search(plain) is not None or (bool(own_key) and _secret_of(own_key).lower() in plain)
+
+
+def masked(text: str, own_key: str = "") -> str:
     """Return ``text`` without the secrets of keys, which some SDKs write into paths."""
-    return _ANYWHERE.sub(r"\1***", text)
+    shown = _WHOLE_SECRET.sub(r"\1***", text)
+    if not holds_secret(shown, own_key):
+        return shown
+    shown = _WHOLE_SECRET.sub(r"\1***", _unescaped(text))
+    return re.sub(re.escape(_secret_of(own_key)), "***", shown, flags=re.IGNORECASE) if own_key else shown
+
+
+def _secret_of(key: str) -> str:
+    """Return the part of a key that must not be shown: a derived key's is after its links, which may."""
+    return key.rpartition("." if "." in key else "_")[2] if is_vault_key(key) else key
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPES.sub(lambda escape: chr(int(escape[1], 16)), text) if "%" in text else text

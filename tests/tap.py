@@ -73,7 +73,12 @@ class Tap:
 
     def cut(self) -> None:
         """Break every connection that is open now."""
+        self.move(self.target)
+
+    def move(self, target: Address) -> None:
+        """Lead to another program from now on, and break every connection to the one before."""
         with self._lock:
+            self.target = target
             connections = list(self._open)
         for connection in connections:
             _shut(connection)
@@ -98,12 +103,12 @@ class Tap:
                 near, _ = self._server.accept()
             except OSError:
                 return
-            try:
-                far = _connect(self.target)
-            except OSError:
-                _end(near)
-                continue
             with self._lock:
+                try:
+                    far = _connect(self.target)
+                except OSError:
+                    _end(near)
+                    continue
                 self._open |= {near, far}
             line = _Line(self, near, far)
             for reply in (False, True):

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import redis as redis_client
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
 
+from policy_server.store.scripts import newest_event
 from spendgate.v1 import audit_service_pb2 as pb
-from tests.archives import Bench, postgres_server
+from tests.archives import Bench
+from tests.operation import Operation, health_of, operation
+from tests.postgres import Postgres, postgres_server
 from tests.processes import (
-    Process,
     clean_environment,
     policy_server_address,
     policy_server_process,
     temporary_folder,
     wait_for,
 )
-from tests.rpc import calling, charge, day_cap, make_key
-
-AUDIT_SERVICE = "spendgate.v1.AuditService"
+from tests.rpc import calling
+from tests.tap import Tap
+from tests.test_cli import Operator
 
 
 def test_three_drainers_that_are_killed_between_steps_archive_every_event_once(
@@ -70,86 +72,11 @@ def test_three_drainers_that_are_killed_between_steps_archive_every_event_once(
     bench.open()
     while bench.drainer.drain():
         pass
-    newest = int(bench.redis.get("spendgate:{default}:sequence"))
+    newest, _ = newest_event(bench.redis.get("spendgate:{default}:sequence"))
     assert bench.archived() == list(range(1, newest + 1))
     assert bench.marked() == newest
     assert bench.verify().findings == []
     bench.close()
-
-
-def health_of(process: Process, service: str = AUDIT_SERVICE) -> str:
-    """What a policy server says of one of its services."""
-    with grpc.insecure_channel(policy_server_address(process)) as channel:
-        reply = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(service=service), timeout=10
-        )
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
-
-
-class Operation:
-    """A policy server under trouble, with an agent that goes on spending."""
-
-    def __init__(self, process: Process) -> None:
-        self.process = process
-        self.stack = contextlib.ExitStack()
-        self.admin = self.stack.enter_context(calling(process, "admin"))
-        self.sidecar = self.stack.enter_context(calling(process, "sidecar"))
-        self.key, _ = make_key(self.admin, day_cap(10**9))
-        self.runs = 0
-
-    def spend(self, count: int) -> None:
-        """Ask for decisions, all of which must be had."""
-        for _ in range(count):
-            self.runs += 1
-            request = charge(self.key, 1, f"run-{self.runs}")
-            assert self.sidecar(self.sidecar.policy.Authorize, request).authorization_id
-
-    def drainer(self) -> int:
-        """The process id of the drainer."""
-        pid = self.process.pid
-        children = Path(f"/proc/{pid}/task").glob("*/children")
-        (drainer,) = {int(child) for one in children for child in one.read_text().split()}
-        return drainer
-
-    def progress(self) -> Any:
-        """How far the archive is with the account."""
-        reply = self.admin(self.admin.audit.GetAuditArchive, pb.GetAuditArchiveRequest())
-        return reply, next(one for one in reply.accounts if one.account == "default")
-
-    def wait_until_archived(self) -> None:
-        """Wait until no event waits."""
-        wait_for(lambda: self.progress()[1].backlog == 0, "all is archived", self.process)
-
-    def wait_for_problem(self, words: str) -> None:
-        """Wait until the server says what is wrong, and its health does."""
-        wait_for(lambda: words in self.progress()[0].problem, f"it says {words!r}", self.process)
-        wait_for(lambda: health_of(self.process) == "NOT_SERVING", "health says so", self.process)
-        assert health_of(self.process, "spendgate.v1.PolicyService") == "SERVING"
-
-    def wait_until_well(self) -> None:
-        """Wait until nothing is wrong, and nothing was dropped."""
-        self.wait_until_archived()
-        wait_for(lambda: health_of(self.process) == "SERVING", "health is well again", self.process)
-        found = []
-        token = ""
-        while True:
-            page = self.admin(
-                self.admin.audit.ListAuditEvents, pb.ListAuditEventsRequest(page_size=1000, page_token=token)
-            )
-            found += [event.sequence for event in page.audit_events]
-            token = page.next_page_token
-            if not token:
-                break
-        assert found == list(range(self.progress()[1].sequence, 0, -1))
-
-
-@contextlib.contextmanager
-def operation(redis: str, **env: str) -> Iterator[Operation]:
-    """A policy server over an empty Redis."""
-    with temporary_folder() as folder, policy_server_process(folder, redis, env=env) as process:
-        running = Operation(process)
-        with running.stack:
-            yield running
 
 
 def test_a_vanished_file_does_not_stop_decisions_and_is_told(redis: str) -> None:
@@ -199,9 +126,38 @@ def test_an_archive_that_was_removed_is_told_and_filled_again_when_that_is_accep
             wait_for(lambda: progress().accounts[0].archived_sequence == 7, "it is filled again", process)
             wait_for(lambda: health_of(process) == "SERVING", "health says so", process)
             (event,) = admin(admin.audit.ListAuditEvents, pb.ListAuditEventsRequest()).audit_events
-            assert event.detail == "accepted that the archive has lost events 1 to 6: a test"
+            words = "accepted that the archive has lost events 1 to 6 of the account default: a test"
+            assert event.detail == words
             with pytest.raises(grpc.RpcError, match="has all that was ever archived"):
                 admin(admin.audit.AcceptAuditLoss, pb.AcceptAuditLossRequest(reason="again"))
+
+
+def test_a_loss_whose_acceptance_was_not_recorded_is_accepted_once_more(redis: str) -> None:
+    """The policy server was killed between the note in the archive and the event."""
+    with temporary_folder() as folder:
+        with policy_server_process(folder, redis, name="before") as process:
+            running = Operation(process)
+            with running.stack:
+                running.spend(5)
+                running.wait_until_archived()
+        for path in folder.glob("audit.sqlite*"):
+            path.unlink()
+        bench = Bench(redis, folder)
+        lost = bench.note_loss()
+        assert bench.writer.unaccepted_loss("default") == lost
+        with (
+            policy_server_process(folder, redis, name="after") as process,
+            calling(process, "admin") as admin,
+        ):
+            request = pb.AcceptAuditLossRequest(reason="once more")
+            accepted = admin(admin.audit.AcceptAuditLoss, request)
+            assert (accepted.first_sequence, accepted.last_sequence) == (lost.first, lost.last)
+            wait_for(lambda: bench.archived() == [lost.last + 1], "the event is archived", process)
+            with pytest.raises(grpc.RpcError, match="has all that was ever archived"):
+                admin(admin.audit.AcceptAuditLoss, request)
+            report = bench.verify()
+            assert (report.findings, report.lost) == ([], 6)
+        bench.close()
 
 
 def test_a_full_disk_keeps_events_in_redis_and_drops_none(redis: str, tmp_path: Path) -> None:
@@ -228,70 +184,164 @@ def test_a_full_disk_keeps_events_in_redis_and_drops_none(redis: str, tmp_path: 
     bench.close()
 
 
-class Relay:
-    """Passes bytes between a client and a server, until it is told to hang."""
-
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._flowing = threading.Event()
-        self._flowing.set()
-        self._ended = False
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def hang(self) -> None:
-        """Take what comes and pass nothing on, without an end."""
-        self._flowing.clear()
-
-    def go_on(self) -> None:
-        """Pass on again."""
-        self._flowing.set()
-
-    def close(self) -> None:
-        """Let go of everything."""
-        self._ended = True
-        self._flowing.set()
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self._flowing.wait()
-                if self._ended:
-                    break
-                sink.sendall(data)
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-
-def test_a_hanging_database_stops_no_decision_and_goes_on_by_itself(redis: str) -> None:
-    """It neither answers nor ends the connection; what waits is archived when it is back."""
-    with postgres_server() as url:
-        relay = Relay(int(url.rpartition(":")[2].partition("/")[0]))
-        address = f"postgresql://spendgate@127.0.0.1:{relay.port}/postgres"
-        try:
-            with operation(redis, SPENDGATE_ARCHIVE_URL=address) as running:
+def test_a_disk_without_room_stops_no_decision_and_is_told(redis: str) -> None:
+    """A real one, of four megabytes; when something is removed from it, it goes on by itself."""
+    with temporary_folder() as folder:
+        disk = folder / "disk"
+        disk.mkdir()
+        env = {"SPENDGATE_ARCHIVE_URL": f"sqlite:///{disk}/audit.sqlite"}
+        process = policy_server_process(folder, redis, env=env)
+        # In a mount namespace of its own, so that nothing is mounted for anybody else.
+        alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+        if subprocess.run([*alone, f"mount -t tmpfs tmpfs {disk}"], check=False).returncode:
+            pytest.skip("no file system can be mounted here, not even in a namespace of its own")
+        mounted = f'mount -t tmpfs -o size=4m tmpfs {disk} && exec "$0" "$@"'
+        process.argv = [*alone, mounted, *process.argv]
+        with process:
+            inside = Path(f"/proc/{process.pid}/root{disk}")
+            running = Operation(process)
+            with running.stack:
                 running.spend(5)
                 running.wait_until_archived()
-                relay.hang()
+                fill = inside / "fill"
+                with pytest.raises(OSError, match="No space left"), fill.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+                running.spend(300)
+                running.wait_for_problem("disk is full")
                 running.spend(5)
-                running.wait_for_problem("the audit archive does not answer")
-                running.spend(5)
-                relay.go_on()
+                fill.unlink()
                 running.wait_until_well()
-        finally:
-            relay.close()
+
+
+@contextlib.contextmanager
+def folder_away(archive: Path) -> Iterator[None]:
+    """Something else stands where the archive's folder was, as with a disk that was not mounted."""
+    away = archive.parent.rename(archive.parent.with_suffix(".away"))
+    archive.parent.touch()
+    yield
+    archive.parent.unlink()
+    away.rename(archive.parent)
+
+
+@contextlib.contextmanager
+def corrupted(archive: Path) -> Iterator[None]:
+    """The file has lost its first page; the operator puts back what there was."""
+    whole = archive.read_bytes()
+    archive.write_bytes(random.Random(1).randbytes(4096) + whole[4096:])
+    yield
+    archive.write_bytes(whole)
+
+
+@contextlib.contextmanager
+def unreachable(postgres: Postgres) -> Iterator[None]:
+    """Nobody listens at the address of the database."""
+    postgres.kill()
+    yield
+    postgres.start()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "refusal", "problem"),
+    [
+        (folder_away, "is not there any more", "can't be made"),
+        (corrupted, "file is not a database", "file is not a database"),
+        (unreachable, "Connection refused", "Connection refused"),
+    ],
+    ids=["folder away", "corrupted", "unreachable"],
+)
+def test_what_starts_without_its_archive_decides_nothing_says_why_and_goes_on_by_itself(
+    redis: str, trouble: Callable[[Any], contextlib.AbstractContextManager[None]], refusal: str, problem: str
+) -> None:
+    """Nobody could know whether Redis still has what was spent; when the archive is back, all is there."""
+    with contextlib.ExitStack() as opened:
+        folder = opened.enter_context(temporary_folder())
+        archive: Any = folder / "archive" / "audit.sqlite"
+        url = f"sqlite:///{archive}"
+        if trouble is unreachable:
+            archive = opened.enter_context(postgres_server())
+            url = archive.url
+        env = {"SPENDGATE_ARCHIVE_URL": url}
+        with policy_server_process(folder, redis, env=env, name="before") as process:
+            before = Operation(process)
+            with before.stack:
+                before.spend(5)
+                before.wait_until_archived()
+        with trouble(archive):
+            process = opened.enter_context(policy_server_process(folder, redis, env=env, name="after"))
+            running = Operation(process, before.key)
+            opened.enter_context(running.stack)
+            reason, message = running.refused()
+            assert reason == "ARCHIVE_UNAVAILABLE"
+            assert "nothing is decided before the audit archive has told which ledgers there were" in message
+            assert refusal in message
+            running.wait_for_problem(problem, decides=False)
+            asked = Operator(
+                folder,
+                {
+                    "SPENDGATE_POLICY_ADDRESS": policy_server_address(process),
+                    "SPENDGATE_DATA_DIR": str(folder),
+                },
+            )("doctor", "--json")
+            found = {check["name"]: check for check in json.loads(asked.out)["checks"]}
+            assert found["policy server"]["result"] == "wrong"
+            assert problem in found["audit archive"]["detail"]
+        wait_for(running.is_decided, "it goes on by itself", process)
+        running.wait_until_well()
+
+
+def test_a_frozen_database_stops_decisions_only_when_as_many_events_wait_as_may(redis: str) -> None:
+    """It neither answers nor ends a connection, also not to a drainer that starts meanwhile."""
+    with (
+        postgres_server() as postgres,
+        operation(redis, SPENDGATE_ARCHIVE_URL=postgres.url, SPENDGATE_AUDIT_BACKLOG_MAX="100") as running,
+    ):
+        running.spend(5)
+        running.wait_until_archived()
+        postgres.freeze()
+        running.spend(40)
+        os.kill(running.drainer(), signal.SIGKILL)
+        running.wait_for_problem("the audit archive does not answer")
+        running.spend(50)
+        wait_for(lambda: not running.is_decided(), "as many events wait as may")
+        assert running.refused()[0] == "AUDIT_BACKLOG_FULL"
+        running.wait_for_problem(
+            "as many events as may wait for the archive (100) do so, and calls are refused"
+        )
+        postgres.resume()
+        wait_for(running.is_decided, "it goes on by itself")
+        running.wait_until_well()
+
+
+@pytest.mark.parametrize("reply", [False, True], ids=["before it is done", "before it is told"])
+def test_a_database_that_is_killed_while_it_commits_has_every_event_once(
+    redis: str, tmp_path: Path, reply: bool
+) -> None:
+    """Whether the events were in or not, the drainer finds where to go on."""
+    with (
+        postgres_server() as postgres,
+        Tap(("127.0.0.1", postgres.port)) as tap,
+        operation(redis, SPENDGATE_ARCHIVE_URL=at(tap)) as running,
+    ):
+        running.spend(5)
+        running.wait_until_archived()
+        with tap.keeping(b"COMMIT", reply=reply) as trap:
+            running.spend(20)
+            trap.wait()
+            postgres.kill()
+        running.spend(20)
+        postgres.start()
+        running.wait_until_well()
+        newest = running.progress()[1].sequence
+        bench = Bench(redis, tmp_path, SecretStr(postgres.url))
+        assert bench.archived() == list(range(1, newest + 1))
+        assert bench.verify().findings == []
+        bench.close()
+
+
+def at(tap: Tap) -> str:
+    """The address of a PostgreSQL behind a tap."""
+    return Postgres.url_at(int(tap.address.rpartition(":")[2]))
 
 
 def test_health_tells_when_as_many_events_wait_as_may(redis: str) -> None:

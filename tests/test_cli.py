@@ -6,6 +6,7 @@ import contextlib
 import csv
 import http.server
 import io
+import itertools
 import json
 import os
 import pty
@@ -33,16 +34,21 @@ from spendgate.cli import export_table
 from spendgate.cli.up_settings import UpSettings, bare_environment
 from spendgate.derived_keys import derived_key_id
 from spendgate.v1 import amount_pb2, policy_service_pb2, policy_service_pb2_grpc
+from tests.command_server import CommandServer
 from tests.processes import (
     Process,
     clean_environment,
     policy_server_address,
+    policy_server_process,
+    redis_process,
+    redis_url,
     temporary_folder,
     token,
     wait_for,
 )
 
 COMMAND = [sys.executable, "-m", "spendgate.cli"]
+_accounts = itertools.count(1)
 SHOP = ("--allow", "POST /v1/charges", "--allow", "GET /v1/*", "--cap", "usd 500.00/day")
 
 
@@ -65,11 +71,17 @@ class Answer:
 class Operator:
     """Runs the command against one policy server."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], commands: CommandServer) -> None:
         self.folder = folder
         self.environment = clean_environment() | settings
+        self.account = settings.get("SPENDGATE_ACCOUNT", "default")
+        self._commands = commands
 
-    def __call__(self, *arguments: str, stdin: str | None = None, **settings: str) -> Answer:
+    def __call__(self, *arguments: str, stdin: str = "", **settings: str) -> Answer:
+        return Answer(*self._commands.run(arguments, self.folder, self.environment | settings, stdin))
+
+    def anew(self, *arguments: str, stdin: str = "", **settings: str) -> Answer:
+        """Run the command in a Python that starts for it, as an operator's does."""
         done = subprocess.run(
             [*COMMAND, *arguments],
             cwd=self.folder,
@@ -93,22 +105,42 @@ class Operator:
         )
 
 
+@pytest.fixture(scope="module")
+def commands() -> Iterator[CommandServer]:
+    """Where commands come from that are not started anew."""
+    with CommandServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def policy_server() -> Iterator[Process]:
+    """One policy server for all of these tests, each of which has an account of its own."""
+    with (
+        temporary_folder() as folder,
+        redis_process(folder) as redis,
+        policy_server_process(folder, redis_url(redis)) as server,
+    ):
+        yield server
+
+
 @pytest.fixture
-def spendgate(policy_server: Process, tmp_path: Path) -> Operator:
-    """The command with the address and the data directory of a running policy server."""
+def spendgate(policy_server: Process, tmp_path: Path, commands: CommandServer) -> Operator:
+    """The command with address and data directory of a running policy server, in a new account."""
     return Operator(
         tmp_path,
         {
             "SPENDGATE_POLICY_ADDRESS": policy_server_address(policy_server),
             "SPENDGATE_DATA_DIR": str(policy_server.folder),
+            "SPENDGATE_ACCOUNT": f"shop-{next(_accounts)}",
         },
+        commands,
     )
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path) -> Operator:
+def nowhere(tmp_path: Path, commands: CommandServer) -> Operator:
     """The command where no policy server is."""
-    return Operator(tmp_path, {"SPENDGATE_POLICY_ADDRESS": f"127.0.0.1:{free_port()}"})
+    return Operator(tmp_path, {"SPENDGATE_POLICY_ADDRESS": f"127.0.0.1:{free_port()}"}, commands)
 
 
 def free_port() -> int:
@@ -304,7 +336,10 @@ def test_what_the_server_refuses_is_one_sentence(spendgate: Operator) -> None:
         (("keys", "create", "sh op", *SHOP), "name must be 1 to 64 of"),
         (("keys", "create", "x", *SHOP, "--budget", "none"), "the account has no budget named 'none'"),
         (("keys", "create", "x", *SHOP, "--cap", "usd 5/day in No/Where"), "No/Where"),
-        (("keys", "show", "nobody"), "the account 'default' has no vault key with the name or id 'nobody'"),
+        (
+            ("keys", "show", "nobody"),
+            f"the account '{spendgate.account}' has no vault key with the name or id 'nobody'",
+        ),
         (("keys", "revoke", "aaaaaaaaaaaa"), "has no vault key with the name or id 'aaaaaaaaaaaa'"),
         (("usage", "nobody"), "has no vault key"),
         (("audit", "list", "--key", "nobody"), "has no vault key"),
@@ -356,8 +391,9 @@ def test_an_export_is_written_once_and_can_be_verified_against_a_checkpoint(
     spendgate: Operator, busy_key: str
 ) -> None:
     def archived() -> bool:
-        shown = spendgate("audit", "archive", "--json").json
-        return shown["accounts"][0].get("archivedSequence") == "4"
+        shown = spendgate("audit", "archive", "--json").json["accounts"]
+        own = [one for one in shown if one["account"] == spendgate.account]
+        return [one.get("archivedSequence") for one in own] == ["4"]
 
     wait_for(archived, "all is archived")
     assert "0 of 100000" in spendgate("audit", "archive").out
@@ -373,7 +409,7 @@ def test_an_export_is_written_once_and_can_be_verified_against_a_checkpoint(
     )
     assert "4 events are complete and unchanged" in verified.out
     assert "1 checkpoint" in verified.out
-    assert spendgate("audit", "verify", "--account", "default").code == 0
+    assert spendgate("audit", "verify", "--account", spendgate.account).code == 0
     rows = list(csv.DictReader(spendgate("audit", "export", "--format", "csv").out.splitlines()))
     assert [row["sequence"] for row in rows] == ["1", "2", "3", "4"]
     assert [row["decision"] for row in rows] == ["", "allow", "allow", "deny"]
@@ -449,7 +485,7 @@ def test_audit_tail_prints_a_document_on_each_line_until_it_is_interrupted(
 def test_an_account_is_frozen_and_unfrozen(spendgate: Operator, policy_server: Process) -> None:
     secret = spendgate("keys", "create", "shop", *SHOP, "--json").json["secretVaultKey"]
     shown = spendgate("account", "show", "--json").json
-    assert shown == {"account": "default", "frozen": False, "freezeReason": "", "budgets": []}
+    assert shown == {"account": spendgate.account, "frozen": False, "freezeReason": "", "budgets": []}
     frozen = spendgate("account", "freeze", "--reason", "odd [charges]", "--json").json
     assert (frozen["frozen"], frozen["freezeReason"]) == (True, "odd [charges]")
     assert authorize(policy_server, secret, "run-1", 100) == "deny"
@@ -514,7 +550,7 @@ def test_an_empty_path_is_refused(nowhere: Operator, command: tuple[str, ...], n
 
 
 def test_the_command_alone_shows_its_help(nowhere: Operator) -> None:
-    answer = nowhere()
+    answer = nowhere.anew()
     assert answer.code == 0
     for command in (
         "keys",
@@ -528,7 +564,7 @@ def test_the_command_alone_shows_its_help(nowhere: Operator) -> None:
         "sidecar",
     ):
         assert f" {command} " in answer.out
-    assert nowhere("--version").out.startswith("spendgate ")
+    assert nowhere.anew("--version").out.startswith("spendgate ")
 
 
 @pytest.mark.parametrize(
@@ -579,7 +615,7 @@ def stand_in_sidecar(*, ready: bool) -> Iterator[int]:
 def test_doctor_finds_everything_in_order(spendgate: Operator) -> None:
     with stand_in_sidecar(ready=True) as port:
         found = spendgate("doctor", "--json", SPENDGATE_SIDECAR_PORT=str(port)).json
-        shown = spendgate("doctor", SPENDGATE_SIDECAR_PORT=str(port), PYTHONIOENCODING="utf-8")
+        shown = spendgate.anew("doctor", SPENDGATE_SIDECAR_PORT=str(port), PYTHONIOENCODING="utf-8")
     assert found["healthy"] is True
     assert {check["result"] for check in found["checks"]} == {"ok"}
     assert shown.code == 0
@@ -593,7 +629,7 @@ def test_doctor_says_what_to_do(nowhere: Operator) -> None:
     (data_dir / "admin.token").chmod(0o644)
     with stand_in_sidecar(ready=False) as port:
         answer = nowhere("doctor", "--json", SPENDGATE_SIDECAR_PORT=str(port))
-        shown = nowhere("doctor", SPENDGATE_SIDECAR_PORT=str(port), PYTHONIOENCODING="ascii")
+        shown = nowhere.anew("doctor", SPENDGATE_SIDECAR_PORT=str(port), PYTHONIOENCODING="ascii")
     assert (answer.code, shown.code) == (1, 1)
     checks = {check["name"]: check for check in json.loads(answer.out)["checks"]}
     assert {name: check["result"] for name, check in checks.items()} == {
@@ -617,7 +653,7 @@ def test_doctor_says_what_to_do(nowhere: Operator) -> None:
 
 
 @pytest.fixture
-def up() -> Iterator[Operator]:
+def up(commands: CommandServer) -> Iterator[Operator]:
     """The command in an empty folder, with ports of its own."""
     with temporary_folder() as folder:
         ports = set[int]()
@@ -632,6 +668,7 @@ def up() -> Iterator[Operator]:
                 "SPENDGATE_SIDECAR_ROOT_PORT": str(root),
                 "SPENDGATE_POLICY_ADDRESS": f"127.0.0.1:{policy}",
             },
+            commands,
         )
 
 
@@ -733,6 +770,12 @@ def test_up_told_to_stop_loses_no_call_under_way(up: Operator) -> None:
     with running(up):
         (day,) = up("usage", "demo", "--json").json["caps"]
         assert (day["settled"], day["held"]) == ("1900", "0")
+
+
+@pytest.mark.parametrize("drain_s", [0, 20, 600])
+def test_up_kills_no_part_in_the_time_that_it_has_to_stop(drain_s: float) -> None:
+    """A sidecar gives calls so long, and settlements as long again."""
+    assert UpSettings(drain_s=drain_s).stop_limit_s > 2 * drain_s
 
 
 def test_up_ends_when_a_part_ends(up: Operator) -> None:
@@ -894,6 +937,34 @@ def test_explain_shows_the_rule_that_decides(spendgate: Operator) -> None:
     assert {cap["settled"] for cap in usage} | {cap["held"] for cap in usage} == {"0"}
 
 
+def test_a_chain_of_derived_keys_is_taken_as_the_trail_shows_it(
+    spendgate: Operator, policy_server: Process
+) -> None:
+    """The last of it is meant, with all that come from it: looked for by its id, and revoked."""
+    parent = spendgate("keys", "create", "parent", *SHOP, "--json").json["secretVaultKey"]
+    first = spendgate("keys", "derive", "--label", "first", stdin=parent).out.strip()
+    second = spendgate("keys", "derive", "--label", "second", stdin=first).out.strip()
+    third = spendgate("keys", "derive", "--label", "third", stdin=second).out.strip()
+    for run, key in enumerate((first, second, third)):
+        assert authorize(policy_server, key, f"run-{run}", 100) == "allow"
+    events = spendgate("audit", "list", "--key", "parent", "--json").json["auditEvents"]
+    chains = [event["derivedKeyId"] for event in events if event["derivedKeyId"]]
+    ids = [derived_key_id(key) for key in (first, second, third)]
+    assert chains == ["/".join(ids[:length]) for length in (3, 2, 1)]
+    for named in (("--derived", ids[1]), ("--derived", chains[1]), ("--key", second)):
+        found = spendgate("audit", "list", *named, "--json").json["auditEvents"]
+        assert [event["runId"] for event in found] == ["run-2", "run-1"], named
+    ended = spendgate("keys", "revoke", "parent", "--derived", chains[1])
+    assert ended.code == 0, ended.error
+    assert f"The key {ids[1]} derived from parent" in ended.out
+    for key, verdict in ((first, "allow"), (second, "deny"), (third, "deny")):
+        assert authorize(policy_server, key, "run-9", 100) == verdict
+    for wrong in ("/", f"{ids[0]}/", f"{ids[0]}//{ids[1]}", "parent", "/".join(ids[:1] * 5)):
+        refused = spendgate("keys", "revoke", "parent", "--derived", wrong)
+        assert refused.code != 0
+        assert "16 characters" in refused.error
+
+
 def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: Process) -> None:
     """From standard input, without asking the server; found in a leak, it ends and its parent does not."""
     secret = spendgate("keys", "create", "parent", *SHOP, "--json").json["secretVaultKey"]
@@ -918,7 +989,14 @@ def test_a_key_is_derived_and_revoked_alone(spendgate: Operator, policy_server: 
     assert by_id == by_key
     told = spendgate("explain", derived, "POST /v1/charges", "--amount", "usd 0.01", "--step", "two").out
     assert told.startswith("It would be refused: 1 (in the smallest unit of USD) would exceed the cap")
-    assert "'spendgate explain' tells" in spendgate("usage", derived).error
+    caps = spendgate("usage", derived, "--json").json["caps"]
+    assert [(one["cap"], one.get("derivedKeyId", ""), one["remaining"]) for one in caps] == [
+        ("calls/run", derived_key_id(derived), "4"),
+        ("usd/total", derived_key_id(derived), "0"),
+        ("usd/day", "", "48000"),
+    ]
+    assert derived_key_id(derived) in spendgate("usage", derived).out
+    assert "'spendgate explain' tells" in spendgate("keys", "show", derived).error
     assert spendgate("keys", "update", derived, "--allow", "GET /v1/*").code == 2
     ended = spendgate("keys", "revoke", derived)
     assert ended.code == 0

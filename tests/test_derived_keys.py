@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policy_server.core import derived_key
 from policy_server.core.errors import FieldInvalid, SpendgateError, VaultKeyIsRevoked
 from policy_server.core.policy import PolicyMode, RefundRule
-from policy_server.core.types import Amount, DenyReason, SpendCall, Verdict
+from policy_server.core.types import Amount, DenyReason, Outcome, RuleVerdict, SpendCall, Verdict
 from policy_server.core.window import Window
 from spendgate import DerivationFailed, DerivedCap, derive_key
 from spendgate.derived_keys import DEPTH_MAX, LENGTH_MAX, derived_key_id, run_of
@@ -413,6 +413,29 @@ async def test_it_ends_with_its_parent_or_alone(world: World, parent: str) -> No
         await administration.revoke_derived_key(key_id_of(parent), derived_key_id(sibling))
 
 
+async def test_usage_shows_the_caps_of_a_whole_chain(world: World, parent: str) -> None:
+    """Each link's own, with what it has left; of no key that is another's, badly signed, or not whole."""
+    child = derive_key(parent, run_id="run", caps=[DerivedCap("total", 50, "USD"), DerivedCap("run", 3)])
+    grandchild = derive_key(child, caps=[DerivedCap("total", 20, "USD")])
+    for key, amount in ((child, 10), (grandchild, 5)):
+        assert (await world.ask(key, amount, step=str(amount))).allowed
+    usage = world.server.administration.usage
+    _, shown = await usage(key_id_of(parent), "", grandchild)
+    of = {derived_key_id(child): "child", derived_key_id(grandchild): "grandchild", "": "parent"}
+    assert [(of[one.derived_key_id], one.cap, one.limit - one.settled - one.held) for one in shown][:3] == [
+        ("child", "calls/run", 1),
+        ("child", "usd/total", 35),
+        ("grandchild", "usd/total", 15),
+    ]
+    assert {of[one.derived_key_id] for one in shown[3:]} == {"parent"}
+    stranger = derive_key(await world.key(usd(100)), run_id="run")
+    forged = f"{child[:-1]}{'A' if child[-1] != 'A' else 'Q'}"
+    for wrong in (stranger, forged, derived_key_id(child), parent):
+        with pytest.raises(FieldInvalid, match="derived_key") as refused:
+            await usage(key_id_of(parent), "", wrong)
+        assert wrong not in str(refused.value)
+
+
 async def test_who_reads_the_store_can_derive_nothing(world: World, parent: str) -> None:
     """What is stored of a key is taken for its secret in every way there is; and no seal is stored."""
     child = derive_key(parent, run_id="run")
@@ -461,3 +484,245 @@ async def test_the_counters_of_a_derived_key_are_forgotten(world: World, parent:
     assert (await world.ask(child, 5)).allowed
     (name,) = await world.redis.keys(f"*{derived_key_id(child)}*")
     assert await world.redis.pttl(name) > RETENTION_MS
+
+
+# --- what their caps count of objects that others have counted -----------------------
+
+CONFIRM = "POST /v1/payment_intents/{intent}/confirm"
+CANCEL = "POST /v1/payment_intents/{intent}/cancel"
+
+
+async def sealed_counts(world: World, key: str) -> tuple[int, int]:
+    """Settled and held of the only cap of a derived key."""
+    names = await world.redis.keys(f"*:{derived_key_id(key)}:*")
+    counted = [await world.redis.hgetall(name) for name in names]
+    return (
+        sum(int(one.get("settled", 0)) for one in counted),
+        sum(int(one.get("held", 0)) for one in counted),
+    )
+
+
+async def make(world: World, key: str, object_id: str, amount: int) -> None:
+    """Make an intent."""
+    made = await world.ask(key, amount, step=object_id, endpoint="POST /v1/payment_intents")
+    assert made.allowed, made
+    await world.settle(made, amount, object_id=object_id)
+
+
+async def confirm(world: World, key: str, object_id: str, amount: int, step: str = "c") -> Verdict:
+    """Ask for a step on an intent, and let it succeed when it is allowed."""
+    verdict = await world.ask(key, amount, step=step, endpoint=CONFIRM, object_id=object_id)
+    if verdict.allowed:
+        await world.settle(verdict, amount, object_id=object_id)
+    return verdict
+
+
+@pytest.fixture
+async def holder(world: World) -> str:
+    """A vault key with room for 200 USD a day, whose refunds give back."""
+    return await world.key(usd(200), refunds=RefundRule.RESTORE)
+
+
+@pytest.mark.parametrize("window", ["call", "run", "total"])
+async def test_a_small_cap_does_not_move_what_another_key_has_counted(
+    world: World, holder: str, window: str
+) -> None:
+    """Neither the parent's intent, nor a sibling's; with room it may, and the vault key counts it once."""
+    sibling = derive_key(holder, label="sibling")
+    child = derive_key(holder, caps=[usd_cap(10, window)])
+    large = derive_key(holder, caps=[usd_cap(90, window)])
+    for maker, name in ((holder, "pi_1"), (sibling, "pi_2")):
+        await make(world, maker, name, 90)
+        refused = await confirm(world, child, name, 90, f"small {name}")
+        assert (refused.reason, refused.rule) == (
+            DenyReason.CAP_EXCEEDED,
+            f"{derived_key_id(child)}: usd/{window}",
+        )
+    assert await world.count(holder) == (180, 0)
+    assert (await confirm(world, large, "pi_1", 90)).allowed
+    assert await world.count(holder) == (180, 0)
+    if window != "call":
+        assert await sealed_counts(world, large) == (90, 0)
+        assert await sealed_counts(world, child) == (0, 0)
+        # What it has counted itself it need not count again; of another object it does.
+        assert (await confirm(world, large, "pi_1", 90, "again")).allowed
+        assert not (await confirm(world, large, "pi_2", 90, "other")).allowed
+
+
+async def test_what_an_object_gives_back_every_cap_that_counted_it_gets(world: World, holder: str) -> None:
+    """Also when the parent makes it commit less; never more than the cap has counted."""
+    child = derive_key(holder, caps=[usd_cap(90)])
+    await make(world, holder, "pi_1", 90)
+    step = await world.ask(child, 90, step="held", endpoint=CONFIRM, object_id="pi_1")
+    assert await sealed_counts(world, child) == (0, 90)
+    await world.settle(step, outcome=Outcome.FAILED)
+    assert await sealed_counts(world, child) == (0, 0)
+    assert (await confirm(world, child, "pi_1", 90)).allowed
+    lowered = await world.ask(holder, step="cancel", endpoint=CANCEL, object_id="pi_1")
+    await world.settle(lowered, 40, object_id="pi_1")
+    assert await sealed_counts(world, child) == (40, 0)
+    assert await world.count(holder) == (40, 0)
+    # Money that is seen later counts where all of it had counted.
+    await world.observe(holder, "pi_1", 60)
+    assert await sealed_counts(world, child) == (60, 0)
+    assert await world.count(holder) == (60, 0)
+
+
+async def test_a_refund_gives_a_cap_back_what_that_cap_has_counted(world: World, holder: str) -> None:
+    """A charge of the parent's takes room of the child's to refund, its own does not."""
+    child = derive_key(holder, caps=[usd_cap(50)])
+    for key, name, amount in ((holder, "ch_1", 90), (child, "ch_2", 40)):
+        made = await world.ask(key, amount, step=name)
+        await world.settle(made, amount, object_id=name)
+    more: dict[str, Any] = {"endpoint": REFUNDS, "refunded_object_id": "ch_1"}
+    assert (await world.ask(child, 11, step="r1", **more)).rule == f"{derived_key_id(child)}: usd/total"
+    foreign = await world.ask(child, 10, step="r2", **more)
+    assert await sealed_counts(world, child) == (40, 10)
+    await world.settle(foreign, 10, object_id="re_1")
+    assert await sealed_counts(world, child) == (50, 0)
+    assert await world.count(holder) == (120, 0)
+    more["refunded_object_id"] = "ch_2"
+    own = await world.ask(child, 30, step="r3", **more)
+    assert await sealed_counts(world, child) == (50, 0)
+    await world.settle(own, 30, object_id="re_2")
+    # Of its own charge 30 came back. Of 40 more it has counted 10.
+    assert await sealed_counts(world, child) == (20, 0)
+    assert await world.count(holder) == (90, 0)
+    assert not (await world.ask(child, 41, step="r4", **more)).allowed
+    assert (await world.ask(child, 40, step="r5", **more)).allowed
+    assert await sealed_counts(world, child) == (20, 30)
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([0, 5, 20, 45, 70]), st.booleans()),
+    min_size=1,
+    max_size=14,
+)
+
+
+class Counted:
+    """What the caps of a vault key and of those derived from it count, told in plain Python."""
+
+    def __init__(self, parent_limit: int, chains: Mapping[int, Mapping[str, int]]) -> None:
+        """``chains`` has for each actor the caps that bind it beside the parent's, with their limits."""
+        self._parent_limit = parent_limit
+        self._chains = chains
+        self.total: dict[str, int] = {}
+        self.own: dict[str, dict[str, int]] = {cap: {} for caps in chains.values() for cap in caps}
+
+    def allows(self, actor: int, object_id: str, amount: int) -> bool:
+        """Whether every cap has room for what it has not counted of the object."""
+        room = self._parent_limit - sum(self.total.values())
+        if max(0, amount - self.total.get(object_id, 0)) > max(0, room):
+            return False
+        return all(
+            max(0, amount - self.own[cap].get(object_id, 0)) <= limit - sum(self.own[cap].values())
+            for cap, limit in self._chains[actor].items()
+        )
+
+    def succeeds(self, actor: int, object_id: str, amount: int) -> None:
+        """The object commits this much now, and all of it counts for whoever did so."""
+        self.total[object_id] = amount
+        for cap, counted in self.own.items():
+            counted[object_id] = (
+                amount if cap in self._chains[actor] else min(counted.get(object_id, 0), amount)
+            )
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(limits=st.tuples(*[st.sampled_from([10, 50, 70, 100])] * 3), steps=STEPS)
+async def test_no_derived_key_moves_more_than_its_own_caps_whoever_counted_the_object(
+    world: World, limits: tuple[int, int, int], steps: list[tuple[int, int, int, bool]]
+) -> None:
+    """Each decision and each count is the model's; and the vault key counts as if it had made every step."""
+    await world.begin_anew()
+    parent, alone = await world.key(usd(150)), await world.key(usd(150))
+    child = derive_key(parent, caps=[usd_cap(limits[0])], label="child")
+    sibling = derive_key(parent, caps=[usd_cap(limits[1])], label="sibling")
+    grandchild = derive_key(child, caps=[usd_cap(limits[2])])
+    actors = [parent, child, sibling, grandchild]
+    bound = [(), (1,), (2,), (1, 3)]
+    limit = {1: limits[0], 2: limits[1], 3: limits[2]}
+    model = Counted(150, {n: {str(cap): limit[cap] for cap in bound[n]} for n in range(4)})
+    for number, (actor, which, amount, succeeds) in enumerate(steps):
+        name, made = f"pi_{which}", f"pi_{which}" in model.total
+        if not made and not amount:
+            continue
+        asked: dict[str, Any] = {"step": str(number), "object_id": name if made else ""}
+        endpoint = CONFIRM if made else "POST /v1/payment_intents"
+        verdict = await world.ask(actors[actor], amount, endpoint=endpoint, **asked)
+        assert verdict.allowed is (amount == 0 or model.allows(actor, name, amount))
+        if not verdict.allowed:
+            continue
+        twin = await world.ask(alone, amount, endpoint=endpoint, **asked)
+        assert twin.allowed
+        for one in (verdict, twin):
+            if succeeds:
+                await world.settle(one, amount, object_id=name)
+            else:
+                await world.settle(one, outcome=Outcome.FAILED)
+        if succeeds:
+            # A step of nothing is counted by no cap; it gives back.
+            model.succeeds(actor if amount else 0, name, amount)
+        assert await world.count(parent) == await world.count(alone) == (sum(model.total.values()), 0)
+        for cap, key in ((1, child), (2, sibling), (3, grandchild)):
+            assert await sealed_counts(world, key) == (sum(model.own[str(cap)].values()), 0)
+            assert (await sealed_counts(world, key))[0] <= limit[cap]
+
+
+async def test_an_invoice_takes_over_what_each_cap_has_counted_for_its_items(
+    world: World, holder: str
+) -> None:
+    """Items of the parent's take room of the child's that bills them; its own item does not."""
+    child = derive_key(holder, caps=[usd_cap(50)])
+    for key, name, amount in ((holder, "ii_1", 30), (child, "ii_2", 20)):
+        made = await world.ask(key, amount, step=name, endpoint="POST /v1/invoiceitems")
+        await world.settle(made, amount, object_id=name)
+    absorbed = {"absorbed_object_ids": ("ii_1", "ii_2")}
+    billed = await world.ask(child, 50, step="in", endpoint="POST /v1/invoices", **absorbed)
+    assert billed.allowed
+    assert await sealed_counts(world, child) == (20, 30)
+    await world.settle(billed, 50, object_id="in_1")
+    assert await sealed_counts(world, child) == (50, 0)
+    assert await world.count(holder) == (50, 0)
+    assert (await confirm(world, child, "in_1", 50, "finalize")).allowed
+    assert await sealed_counts(world, child) == (50, 0)
+    assert not (await world.ask(child, 1, step="more")).allowed
+
+
+async def test_a_step_whose_amount_nobody_said_counts_what_it_asked_for(world: World, holder: str) -> None:
+    """In the child's cap all of it; in the vault key's only what is new."""
+    child = derive_key(holder, caps=[usd_cap(90)])
+    await make(world, holder, "pi_1", 60)
+    step = await world.ask(child, 80, step="up", endpoint=CONFIRM, object_id="pi_1")
+    assert await sealed_counts(world, child) == (0, 80)
+    assert await world.count(holder) == (60, 20)
+    await world.settle(step, object_id="pi_1")
+    assert await sealed_counts(world, child) == (80, 0)
+    assert await world.count(holder) == (80, 0)
+
+
+async def test_two_steps_of_a_derived_key_at_once_hold_twice_and_count_once(
+    world: World, holder: str
+) -> None:
+    """Neither knows of the other's end, so there must be room for both."""
+    child = derive_key(holder, caps=[usd_cap(100)])
+    await make(world, holder, "pi_1", 40)
+    steps = [await world.ask(child, 40, step=name, endpoint=CONFIRM, object_id="pi_1") for name in ("a", "b")]
+    assert await sealed_counts(world, child) == (0, 80)
+    assert not (await world.ask(child, 40, step="c", endpoint=CONFIRM, object_id="pi_1")).allowed
+    for step in steps:
+        await world.settle(step, 40, object_id="pi_1")
+    assert await sealed_counts(world, child) == (40, 0)
+    assert await world.count(holder) == (40, 0)
+
+
+async def test_what_is_explained_of_a_step_is_what_each_cap_has_to_take(world: World, holder: str) -> None:
+    """The vault key's cap takes nothing more, the derived key's all of it."""
+    child = derive_key(holder, caps=[usd_cap(10)])
+    await make(world, holder, "pi_1", 90)
+    asked = SpendCall(child, CONFIRM, Amount(90, "USD"), "run", step="x", object_id="pi_1")
+    explained = await world.server.explainer.explain(asked, "")
+    rules = {one.rule: (one.needed, one.verdict) for one in explained.rules if one.cap}
+    assert rules[f"{derived_key_id(child)}: usd/total"] == (90, RuleVerdict.BROKEN)
+    assert rules["usd/day"] == (0, RuleVerdict.NOT_REACHED)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import re
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import httpx
@@ -18,9 +22,11 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, tools_condition
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 
 import spendgate.langchain
 import spendgate.mcp
+from spendgate.derived_keys import derive_key
 from spendgate.vault_deps import VaultDeps
 from tests.processes import Process, clean_environment
 from tests.stack import Stack, VaultKey, cap
@@ -109,6 +115,35 @@ async def test_a_refusal_is_a_result_with_an_error(stack: Stack) -> None:
     assert stack.simulator.posts() == []
 
 
+async def test_a_frozen_run_is_told_as_such(stack: Stack) -> None:
+    """The refusal that freezes it says so in LangChain and over MCP, and no longer to ask for less."""
+    for number, call_once in enumerate((langchain_charge, mcp_charge)):
+        key = stack.key(caps=[cap(1000)], repeated_refusals_max=2)
+        deps = deps_of(stack, key, f"run-{number}")
+        before, froze, after = [await call_once(deps) for _ in range(3)]
+        assert "with at most 10.00 USD" in before
+        assert "frozen" not in before
+        for said in (froze, after):
+            assert "try again: no, this run is frozen; tell the user" in said
+    assert stack.simulator.posts() == []
+
+
+async def langchain_charge(deps: VaultDeps) -> str:
+    """What a graph's model is told; as an error."""
+    graph = graph_of(deps, ("charge", CARD))
+    (message,) = tool_messages(await graph.ainvoke({"messages": [("user", "bill")]}))
+    assert message.status == "error"
+    return str(message.content)
+
+
+async def mcp_charge(deps: VaultDeps) -> str:
+    """What an MCP client's model is told; as an error."""
+    async with Client(spendgate.mcp.stdio_server(deps)) as client:
+        refused = await client.call_tool("charge", CARD)
+    assert refused.is_error
+    return text(refused)
+
+
 def test_langchain_tools_need_a_run(stack: Stack) -> None:
     """They are made for one."""
     with pytest.raises(ValueError, match="name the run"):
@@ -158,23 +193,87 @@ async def test_mcp_pays_once_for_each_purpose(stack: Stack) -> None:
     assert stack.simulator.money["charged"] == 3800
 
 
-async def test_the_command_serves_stdio(stack: Stack) -> None:
-    """As an MCP client starts it: key and run from the environment, and nothing but messages on stdout."""
-    key = stack.key()
-    parameters = StdioServerParameters(
+def stdio_command(stack: Stack, key: VaultKey, **more: str) -> StdioServerParameters:
+    """How an MCP client starts the command: key and run in its environment."""
+    return StdioServerParameters(
         command=sys.executable,
         args=["-m", "spendgate.cli", "mcp", "--fixed", "source=tok_visa"],
         env=clean_environment()
-        | {
-            "SPENDGATE_VAULT_KEY": key.text,
-            "SPENDGATE_RUN_ID": "order-42",
-            "SPENDGATE_SIDECAR_URL": stack.origin().removesuffix("/stripe"),
-        },
+        | {"SPENDGATE_VAULT_KEY": key.text, "SPENDGATE_SIDECAR_URL": stack.origin().removesuffix("/stripe")}
+        | more,
     )
+
+
+async def test_the_command_serves_stdio(stack: Stack) -> None:
+    """As an MCP client starts it: key and run from the environment, and nothing but messages on stdout."""
+    key = stack.key()
+    parameters = stdio_command(stack, key, SPENDGATE_RUN_ID="order-42")
     async with Client(parameters) as client:
         paid = await client.call_tool("charge", {"amount": 1900, "currency": "usd"})
         assert "id: ch_" in text(paid)
     assert {event.run_id for event in stack.events(key) if event.run_id} == {"order-42"}
+
+
+async def test_a_restarted_stdio_server_continues_its_run(stack: Stack) -> None:
+    """With the same setting; the answer to the first payment was lost with the first server."""
+    named = stdio_command(stack, stack.key(), SPENDGATE_RUN_ID="order-42")
+    for _ in range(2):
+        async with Client(named) as client:
+            paid = await client.call_tool("charge", {"amount": 1900, "currency": "usd"})
+            assert not paid.is_error, text(paid)
+    assert stack.simulator.money["charged"] == 1900
+
+
+def test_a_stdio_server_says_which_run_it_made_up(stack: Stack) -> None:
+    """So that a restart can continue it."""
+    parameters = stdio_command(stack, stack.key())
+    started = subprocess.run(
+        [parameters.command, *parameters.args],
+        env=parameters.env,
+        input="",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert re.search(r"set SPENDGATE_RUN_ID=[0-9a-f-]{36} to continue it", started.stderr), started.stderr
+    assert started.stdout == ""
+
+
+AWAY = "http://127.0.0.1:1"
+"""Where no sidecar is."""
+
+
+def test_a_stdio_server_without_a_sidecar_says_so_at_once(stack: Stack) -> None:
+    """On standard error, which MCP clients keep in their log; it serves all the same."""
+    parameters = stdio_command(stack, stack.key(), SPENDGATE_RUN_ID="order-42", SPENDGATE_SIDECAR_URL=AWAY)
+    started = subprocess.run(
+        [parameters.command, *parameters.args],
+        env=parameters.env,
+        input="",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert f"{AWAY} does not answer" in started.stderr
+    assert "start the sidecar with 'spendgate up'" in started.stderr
+    assert "SPENDGATE_SIDECAR_URL" in started.stderr
+    assert started.stdout == ""
+
+
+def test_an_http_server_without_a_sidecar_says_so_at_once(tmp_path: Path) -> None:
+    """And listens: it works as soon as the sidecar does."""
+    port = free_port()
+    process = Process(
+        "mcp",
+        [sys.executable, "-m", "spendgate.cli", "mcp", "--port", str(port), "--sidecar-url", AWAY],
+        folder=tmp_path,
+        ready=lambda process: answers(port),
+    )
+    with process:
+        assert f"{AWAY} does not answer" in process.log
+        assert "start the sidecar with 'spendgate up'" in process.log
 
 
 @pytest.fixture
@@ -225,36 +324,108 @@ async def test_the_command_serves_many_clients_over_http(stack: Stack, http_mcp:
     assert stack.simulator.money["charged"] == 3800
 
 
-async def test_over_http_a_key_is_needed(stack: Stack, http_mcp: str) -> None:
-    """None, a raw one, and no run where there is no session."""
-    for headers in ({}, {"Authorization": "Bearer sk_test_1"}):
-        async with mcp_client(http_mcp, **headers) as client:
-            with pytest.raises(Exception, match=r"vault key|raw Stripe key"):
-                await client.call_tool("charge", CARD)
+async def test_over_http_key_and_run_are_needed(stack: Stack, http_mcp: str) -> None:
+    """No key, a raw one, no name of a run; the error says what to set, before any tool is seen."""
+    key = {"Authorization": f"Bearer {stack.key().text}"}
+    for headers, told in (
+        ({}, "vault key"),
+        ({"Authorization": "Bearer sk_test_1"}, "raw Stripe key"),
+        (key, "Spendgate-Run-Id: order-42"),
+        ({**key, "Spendgate-Run-Id": ""}, "Spendgate-Run-Id: order-42"),
+    ):
+        refused = pytest.RaisesExc(MCPError, match=told)
+        with pytest.RaisesGroup(refused, allow_unwrapped=True, flatten_subgroups=True):
+            async with mcp_client(http_mcp, **headers):
+                pass
     assert stack.simulator.posts() == []
 
 
-async def test_over_http_a_session_is_a_run(stack: Stack, http_mcp: str) -> None:
-    """Of a client that has one and names no run."""
+class Session:
+    """A session over HTTP of an MCP client that has them, to send what no client of the SDK would."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._session: dict[str, str] = {}
+        self._http = httpx.AsyncClient(timeout=30, trust_env=False)
+        self._numbers = itertools.count(1)
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def begin(self, key: VaultKey, *runs: str) -> str:
+        """Open the session; returns what the server said."""
+        hello = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        }
+        answer = await self._send(key, runs, "initialize", hello)
+        self._session = {"Mcp-Session-Id": answer.headers.get("Mcp-Session-Id", "")}
+        await self._send(key, runs, "notifications/initialized", {}, answered=False)
+        return answer.text
+
+    async def charge(self, key: VaultKey, *runs: str) -> str:
+        """Call the tool with a key, in the runs named; returns what the server said."""
+        return (await self._send(key, runs, "tools/call", {"name": "charge", "arguments": CARD})).text
+
+    async def _send(
+        self, key: VaultKey, runs: Sequence[str], method: str, params: Any, *, answered: bool = True
+    ) -> httpx.Response:
+        message = {"jsonrpc": "2.0", "method": method, "params": params}
+        headers = [
+            ("Authorization", f"Bearer {key.text}"),
+            ("Accept", "application/json, text/event-stream"),
+            ("MCP-Protocol-Version", "2025-06-18"),
+            *(("Spendgate-Run-Id", run) for run in runs),
+            *self._session.items(),
+        ]
+        number = {"id": next(self._numbers)} if answered else {}
+        return await self._http.post(self._url, json=message | number, headers=headers)
+
+
+async def test_over_http_a_new_session_continues_the_run(stack: Stack, http_mcp: str) -> None:
+    """The run is the caller's: a client that lost its connection, or the answer, asks again and pays once."""
     key = stack.key()
-    headers = {
-        "Authorization": f"Bearer {key.text}",
-        "Accept": "application/json, text/event-stream",
-        "MCP-Protocol-Version": "2025-06-18",
-    }
-    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    call = {"name": "charge", "arguments": CARD}
-    async with httpx.AsyncClient(headers=headers, timeout=30, trust_env=False) as http:
+    for _ in range(2):
+        async with Session(http_mcp) as session:
+            await session.begin(key, "order-42")
+            assert "id: ch_" in await session.charge(key, "order-42")
+    assert {event.run_id for event in stack.events(key) if event.run_id} == {"order-42"}
+    assert stack.simulator.money["charged"] == 1900
 
-        async def send(method: str, params: Mapping[str, Any], number: int | None, **more: str) -> Any:
-            message = {"jsonrpc": "2.0", "method": method, "params": params}
-            named = message if number is None else {**message, "id": number}
-            return await http.post(http_mcp, json=named, headers=more)
 
-        session = (await send("initialize", hello, 1)).headers["Mcp-Session-Id"]
-        await send("notifications/initialized", {}, None, **{"Mcp-Session-Id": session})
-        for number in (2, 3):
-            said = await send("tools/call", call, number, **{"Mcp-Session-Id": session})
-            assert "id: ch_" in said.text
-    assert {event.run_id for event in stack.events(key) if event.run_id} == {session}
+@pytest.mark.parametrize("runs", [(), ("order-42", "order-43")])
+async def test_over_http_no_session_names_a_run(stack: Stack, http_mcp: str, runs: Sequence[str]) -> None:
+    """A new session would be a new run, and pay again; and of two names nobody says which one is meant."""
+    async with Session(http_mcp) as session:
+        assert "Spendgate-Run-Id: order-42" in await session.begin(stack.key(), *runs)
+    assert stack.simulator.posts() == []
+
+
+async def test_over_http_a_session_keeps_its_key_and_run(stack: Stack, http_mcp: str) -> None:
+    """A call with another key, or in another run, is refused, and the session goes on for whose it is."""
+    key, other = stack.key(), stack.key()
+    async with Session(http_mcp) as session:
+        await session.begin(key, "order-42")
+        for refused in (
+            await session.charge(other, "order-42"),
+            await session.charge(key, "order-43"),
+            await session.charge(key),
+        ):
+            assert "began with another vault key or run" in refused
+        assert stack.simulator.posts() == []
+        assert "id: ch_" in await session.charge(key, "order-42")
+    assert stack.simulator.money["charged"] == 1900
+
+
+async def test_a_key_for_a_run_names_it(stack: Stack, http_mcp: str) -> None:
+    """A derived key for one run needs no header, as the sidecar needs none."""
+    derived = derive_key(stack.key().text, run_id="order-42")
+    async with mcp_client(http_mcp, Authorization=f"Bearer {derived}") as client:
+        assert len((await client.list_tools()).tools) == 3
+        paid = await client.call_tool("charge", CARD)
+        assert not paid.is_error, text(paid)
     assert stack.simulator.money["charged"] == 1900

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 import pytest
 
+from spendgate.derived_keys import derive_key
 from spendgate.v1 import policy_pb2
 from tests.stack import STRIPE_KEY, Stack, VaultKey
 
@@ -21,12 +22,14 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
         yield http
 
 
-def ask(http: httpx.Client, key: str, **params: Any) -> httpx.Response:
+def ask(
+    http: httpx.Client, key: str, headers: Mapping[str, str] | None = None, **params: Any
+) -> httpx.Response:
     """Ask what a key may call."""
     return http.get(
         "/spendgate/allowed",
         params=params or {"endpoint": ASKED},
-        headers={"Authorization": f"Bearer {key}"} if key else {},
+        headers={**({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})},
     )
 
 
@@ -76,3 +79,22 @@ def test_a_question_that_is_none_is_refused(stack: Stack, http: httpx.Client, pa
 def test_only_get_is_answered(stack: Stack, http: httpx.Client) -> None:
     """It changes nothing."""
     assert http.post("/spendgate/allowed").status_code == 404
+
+
+@pytest.mark.parametrize("header", ["Spendgate-Run-Id", "X-Run-Id", None])
+def test_a_key_for_one_run_may_call_there(stack: Stack, http: httpx.Client, header: str | None) -> None:
+    """The run is named by either header, or by the key alone, as for a call."""
+    derived = derive_key(stack.key().text, run_id="order-42", allow=[ASKED[0]])
+    named = {header: "order-42"} if header else {}
+    answer = ask(http, derived, headers=named)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"allowed": [ASKED[0]]}
+
+
+def test_a_key_for_one_run_may_call_nothing_in_another(stack: Stack, http: httpx.Client) -> None:
+    """And a name that no call could have is refused as there."""
+    derived = derive_key(stack.key().text, run_id="order-42")
+    for header in ("Spendgate-Run-Id", "X-Run-Id"):
+        answer = ask(http, derived, headers={header: "order-43"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "run_not_allowed")
+        assert ask(http, derived, headers={header: "x" * 129}).status_code == 400

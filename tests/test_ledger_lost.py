@@ -11,6 +11,7 @@ import httpx
 import pytest
 import redis as redis_client
 
+from policy_server.store.scripts import newest_event
 from spendgate.v1 import audit_service_pb2, ledger_service_pb2, ledger_service_pb2_grpc
 from tests.processes import (
     Process,
@@ -102,7 +103,7 @@ class Installation:
             with self.client as client:
                 newest = client.get(f"spendgate:{{{account}}}:sequence")
                 mark = client.hget(f"spendgate:{{{account}}}:archived", "sequence")
-                return bool(mark == newest)
+                return int(mark or 0) == newest_event(newest or "0")[0]
 
         wait_for(is_so, "every event is archived")
 

@@ -335,7 +335,7 @@ def told_by_events(events: Sequence[AuditEvent]) -> dict[str, Any]:
     for name in SORTED_SETS:
         if name in told:
             told[name] = (_sorted(told[name][0]), 0)
-    told["sequence"] = (str(ledger.sequence), 0)
+    told["sequence"] = (f"{ledger.sequence} {ledger.tip}", 0)
     if ledger.deadlines:
         told["deadlines"] = (_sorted(ledger.deadlines), 0)
     return told

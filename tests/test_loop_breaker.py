@@ -71,6 +71,7 @@ async def test_the_refusal_that_freezes_says_so(world: World) -> None:
     assert last.retry_at_ms is None
     after = await world.ask(key, 20, "run")
     assert (after.reason, after.message) == (DenyReason.RUN_FROZEN, last.message)
+    assert [told.run_frozen for told in (*before, last, after)] == [False, False, True, True]
 
 
 async def test_ten_is_the_limit_unless_the_policy_says_another(world: World) -> None:

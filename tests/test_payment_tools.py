@@ -285,3 +285,16 @@ def test_two_runs_at_once_with_the_same_deps_are_warned_of() -> None:
                 pass
     with pytest.warns(SharedDepsWarning, match="one VaultDeps for each run"), deps.used_by("first"):
         deps.used_by("second").__enter__()
+
+
+async def test_a_cap_refusal_that_freezes_the_run_ends_it(stack: Stack) -> None:
+    """It says that the run is frozen: asking for less would be refused as well."""
+    key = stack.key(caps=[cap(1000)], repeated_refusals_max=2)
+    run = run_tools(stack, key)
+    before, froze, after = [await run.call("charge", CARD) for _ in range(3)]
+    assert before.again and "try again: with at most 10.00 USD" in before.text
+    for answer in (froze, after, await run.call("charge", {**CARD, "amount": 500})):
+        assert not answer.again
+        assert "frozen" in answer.text
+        assert "try again: no, this run is frozen; tell the user" in answer.text
+    assert stack.simulator.posts() == []

@@ -80,7 +80,7 @@ class Lines:
     """Spendgate with a tap on every line between its programs."""
 
     def __init__(self, folder: Path, started: ExitStack) -> None:
-        self._folder = folder
+        self.folder = folder
         self._started = started
         simulator = started.enter_context(simulator_process(folder))
         origin = simulator.found(r"listening on http://(\S+)")
@@ -114,17 +114,17 @@ class Lines:
         return part
 
     def _tapped(self, target: Any, *, unix: bool = False) -> Tap:
-        listen = self._folder / "tap.sock" if unix else None
+        listen = self.folder / "tap.sock" if unix else None
         return self._started.enter_context(Tap(target, listen=listen))
 
     def _redis(self) -> tuple[Process, Path]:
-        return redis_process(self._folder).start(), self._folder / "redis.sock"
+        return redis_process(self.folder).start(), self.folder / "redis.sock"
 
     def _policy_server(self) -> tuple[Process, tuple[str, int]]:
         while True:
             process = policy_server_process(
-                self._folder,
-                f"unix://{self._folder}/tap.sock",
+                self.folder,
+                f"unix://{self.folder}/tap.sock",
                 name=f"policy-server-{next(_numbers)}",
                 env={"SPENDGATE_HOLD_TTL_S": "3"},
             )
@@ -137,7 +137,7 @@ class Lines:
 
     def _sidecar(self) -> tuple[Process, tuple[str, int]]:
         process = sidecar_process(
-            self._folder,
+            self.folder,
             self.taps["policy"].address,
             f"http://{self.taps['stripe'].address}",
             name=f"sidecar-{next(_numbers)}",
@@ -153,7 +153,12 @@ class Lines:
 
     def agents(self, key: VaultKey) -> Load:
         """Agents that begin to pay."""
-        return Load(f"http://{self.taps['agents'].address}/stripe/v1", key)
+        return Load(self.agents_base, key)
+
+    @property
+    def agents_base(self) -> str:
+        """Where agents find Stripe."""
+        return f"http://{self.taps['agents'].address}/stripe/v1"
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -245,7 +250,7 @@ def test_a_decision_whose_reply_was_lost_belongs_to_the_repeat(lines: Lines) -> 
     """The sidecar sent nothing for it, so the same call takes its hold over at once, and pays once."""
     key = lines.stack.key(caps=[cap(CAP)], account=f"lost-{next(_numbers)}")
     lines.stack.simulator.reset()
-    base = f"http://{lines.taps['agents'].address}/stripe/v1"
+    base = lines.agents_base
     headers = {"Authorization": f"Bearer {key.text}", "Spendgate-Run-Id": "run-1"}
     form = {"amount": str(AMOUNT), "currency": "usd", "source": "tok_visa"}
     with httpx.Client(base_url=base, headers=headers, timeout=30) as agent:
@@ -284,7 +289,7 @@ def check_promises(lines: Lines, key: VaultKey, load: Load) -> None:
 def spend_the_rest(lines: Lines, key: VaultKey) -> None:
     """Pay as long as the cap has room."""
     with lines.stack.agent(key) as agent:
-        agent.base_url = httpx.URL(f"http://{lines.taps['agents'].address}/stripe/v1")
+        agent.base_url = httpx.URL(lines.agents_base)
         for number in itertools.count(1):
             agent.headers["Spendgate-Run-Id"] = f"rest-{number}"
             form = {"amount": str(AMOUNT), "currency": "usd", "source": "tok_visa"}

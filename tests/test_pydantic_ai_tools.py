@@ -232,6 +232,23 @@ async def test_a_stubborn_model_is_stopped_without_an_exception(
     assert stack.simulator.posts() == []
 
 
+async def test_a_refusal_that_freezes_the_run_is_no_retry(
+    stack: Stack, deps: Callable[..., VaultDeps]
+) -> None:
+    """The model is told once more to ask for less, then that the run is frozen, which it can't mend."""
+    key = stack.key(caps=[cap(1000)], repeated_refusals_max=2)
+
+    def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if "frozen" in str(messages[-1].parts[-1]):
+            return ModelResponse(parts=[TextPart(str(returns(messages)[-1].content))])
+        return ModelResponse(parts=[ToolCallPart("charge", CARD)])
+
+    result = await agent_of(FunctionModel(model), max_retries=9).run("bill", deps=deps("run-1", key))
+    assert [part.outcome for part in returns(result.all_messages())] == ["retried", "failed"]
+    assert "try again: no, this run is frozen" in result.output
+    assert stack.simulator.posts() == []
+
+
 async def test_a_billing_key_can_not_refund(stack: Stack, deps: Callable[..., VaultDeps]) -> None:
     """The failure says what is allowed."""
     key = stack.key("POST /v1/charges")

@@ -22,6 +22,7 @@ from policy_server.core.window import Window
 from policy_server.store import restorer
 from policy_server.store.backlog import RedisBacklog
 from policy_server.store.restorer import RedisRestorer
+from policy_server.store.scripts import newest_event
 from tests.processes import temporary_folder
 from tests.world import INTENTS, MINUTE, World, calls, key_id, usd
 
@@ -170,10 +171,11 @@ async def test_events_that_only_redis_still_has_are_not_lost(archived: Archived)
     # What the replica did not get any more: one event, and what it changed.
     await archived.world.ask(key, 50, "last")
     redis, root = archived.world.redis, "spendgate:{default}:"
-    sequence = int(await redis.get(f"{root}sequence"))
+    sequence, _ = newest_event(await redis.get(f"{root}sequence"))
+    ((_, last),) = await redis.xrevrange(f"{root}audit", count=1)
     await redis.xdel(f"{root}audit", f"{sequence}-0")
     await redis.execute_command("XSETID", f"{root}audit", f"{sequence - 1}-0")
-    await redis.set(f"{root}sequence", sequence - 1)
+    await redis.set(f"{root}sequence", f"{sequence - 1} {last['after']}")
 
     with pytest.raises(LedgerLost):
         await archived.world.ask(key, 1, "g")

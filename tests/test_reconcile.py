@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import grpc
 import httpx
 import pytest
 
+from sidecar import reconciler
+from sidecar.reconcile import NOT_ALL_EXPLAINED, ReconcileOptions, reconcile_once
+from sidecar.report import Report, as_json
 from spendgate.v1 import policy_service_pb2 as pb
 from spendgate.v1 import policy_service_pb2_grpc
-from tests.processes import clean_environment, policy_server_address, temporary_folder, token, wait_for
+from tests.processes import (
+    REPOSITORY,
+    clean_environment,
+    policy_server_address,
+    temporary_folder,
+    token,
+    wait_for,
+)
 from tests.stack import CHARGE, STRIPE_KEY, Stack, VaultKey, cap, running_stack, variable
 
 ON_DEMAND: dict[str, Any] = {"stripe_timeout_s": "2", "decision_timeout_ms": "5000"}
-HOLD_TTL_S = "2"
-QUIET_S = 1
+HOLD_TTL_S = "1"
+QUIET_S = 0.1
 POST = {"method": "POST"}
+IN_A_HURRY = ("tests.in_a_hurry", "sidecar.reconcile")
 _names = itertools.count(1)
 
 
@@ -113,7 +125,46 @@ def settle(stack: Stack, hold: pb.UnresolvedHold, outcome: pb.Outcome, **more: A
         )
 
 
-def reconcile(stack: Stack, key: VaultKey, *options: str, **settings: str) -> Answer:
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_sent_late() -> Iterator[None]:
+    """A call of these tests is sent at once or never, so nobody has to wait the minute that it may take."""
+    with mock.patch.object(reconciler, "SEND_WITHIN_S", 0.0):
+        yield
+
+
+def reconcile(stack: Stack, key: VaultKey, *, wait: bool = False, times: int = 1) -> Answer:
+    """Look once for the account of a key, as ``spendgate reconcile`` does, and in no other process.
+
+    With ``wait``, once more when what is not there counts; ``times`` as often at once.
+    """
+    options: dict[str, Any] = {
+        "stripe_secret_key": STRIPE_KEY,
+        "stripe_api_base": stack.simulator.origin,
+        "policy_address": policy_server_address(stack.policy_servers[0]),
+        "data_dir": stack.sidecars[0].folder,
+        "reconcile_reads_per_s": 20,
+        "account": key.account,
+        "wait": wait,
+    }
+    # Shorter than anybody may set it: nothing of these tests is ever late.
+    settings = ReconcileOptions(**options).model_copy(update={"reconcile_quiet_s": QUIET_S})
+
+    async def all_at_once() -> list[Report]:
+        return await asyncio.gather(*(reconcile_once(settings) for _ in range(times)))
+
+    reports = asyncio.run(all_at_once())
+    told = as_json(reports[0])
+    print(json.dumps(told, indent=2))
+    return Answer(0 if all(one.all_explained for one in reports) else NOT_ALL_EXPLAINED, told, "")
+
+
+def reconcile_command(
+    stack: Stack,
+    key: VaultKey,
+    *options: str,
+    program: Sequence[str] = ("spendgate.cli", "reconcile"),
+    **settings: str,
+) -> Answer:
     """Run ``spendgate reconcile``, for the account of a key; ``settings`` by their names in lower case."""
     folder = stack.sidecars[0].folder
     environment = clean_environment() | {
@@ -121,12 +172,13 @@ def reconcile(stack: Stack, key: VaultKey, *options: str, **settings: str) -> An
         "SPENDGATE_STRIPE_API_BASE": stack.simulator.origin,
         "SPENDGATE_POLICY_ADDRESS": policy_server_address(stack.policy_servers[0]),
         "SPENDGATE_DATA_DIR": str(folder),
-        "SPENDGATE_RECONCILE_QUIET_S": str(QUIET_S),
+        "SPENDGATE_RECONCILE_QUIET_S": "1",
         "SPENDGATE_RECONCILE_READS_PER_S": "20",
+        "PYTHONPATH": str(REPOSITORY),
         **{variable(name): value for name, value in settings.items()},
     }
     done = subprocess.run(
-        [sys.executable, "-m", "spendgate.cli", "reconcile", "--json", "--account", key.account, *options],
+        [sys.executable, "-m", *program, "--json", "--account", key.account, *options],
         env=environment,
         cwd=folder,
         capture_output=True,
@@ -199,7 +251,7 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(stack: Stack) -> None:
     key = own_key(stack)
     lost(stack, key)
     unknown(stack)
-    answer = reconcile(stack, key, "--dry-run")
+    answer = reconcile_command(stack, key, "--dry-run")
     assert [one["state"] for one in answer.report["unknown_outcomes"]] == ["settled"]
     assert len(unresolved(stack)) == 1
     assert stack.usage(key).held == 1900
@@ -211,13 +263,13 @@ def test_what_never_arrived_is_released_once_it_is_sure_that_it_never_will(stack
     assert called(stack, key, "/charges", **CHARGE).status_code == 200
     assert never_arrived(stack, key).status_code == 500
     unknown(stack)
-    early = reconcile(stack, key, reconcile_quiet_s="3600")
+    early = reconcile_command(stack, key, reconcile_quiet_s="3600")
     assert early.status == 3
     assert "too early" in early.report["unknown_outcomes"][0]["why"]
     quiet(stack)
     unseen = reconcile(stack, key)
     assert (unseen.status, list(unseen.states().values())) == (3, ["unknown"])
-    answer = reconcile(stack, key, "--wait")
+    answer = reconcile_command(stack, key, "--wait", program=IN_A_HURRY)
     assert answer.status == 0, answer
     (found,) = answer.report["unknown_outcomes"]
     assert found["state"] == "released"
@@ -271,7 +323,7 @@ def test_each_kind_of_call_is_found_out(
     (lost if arrived else never_arrived)(stack, key, path, **form)
     unknown(stack)
     quiet(stack)
-    assert list(reconcile(stack, key, "--wait").states().values()) == ["settled" if arrived else "released"]
+    assert list(reconcile(stack, key, wait=True).states().values()) == ["settled" if arrived else "released"]
     stack.settled(key, amount if arrived else 0)
     assert stack.simulator.committed == (amount if arrived else 0)
 
@@ -300,7 +352,7 @@ def test_a_capture_is_found_out_from_its_object(stack: Stack, arrived: bool) -> 
     (lost if arrived else never_arrived)(stack, key, f"/charges/{charge['id']}/capture", amount="600")
     unknown(stack)
     quiet(stack)
-    assert list(reconcile(stack, key, "--wait").states().values()) == ["settled" if arrived else "released"]
+    assert list(reconcile(stack, key, wait=True).states().values()) == ["settled" if arrived else "released"]
     stack.settled(key, 600 if arrived else 900)
     assert stack.simulator.committed == (600 if arrived else 900)
 
@@ -315,7 +367,7 @@ def test_a_confirmation_is_found_out_from_its_intent(stack: Stack, arrived: bool
     (lost if arrived else never_arrived)(stack, key, confirm, payment_method="pm_card_visa")
     unknown(stack)
     quiet(stack)
-    assert list(reconcile(stack, key, "--wait").states().values()) == ["settled" if arrived else "released"]
+    assert list(reconcile(stack, key, wait=True).states().values()) == ["settled" if arrived else "released"]
     stack.settled(key, 900)
 
 
@@ -334,7 +386,7 @@ def test_what_is_not_provable_stays_unknown_and_keeps_counting(stack: Stack) -> 
     )
     unknown(stack)
     quiet(stack)
-    answer = reconcile(stack, key, "--wait")
+    answer = reconcile(stack, key, wait=True)
     assert answer.status == 3
     (found,) = answer.report["unknown_outcomes"]
     assert found["state"] == "unknown"
@@ -353,7 +405,7 @@ def test_a_call_that_others_credentials_sent_is_never_released(stack: Stack) -> 
         assert stub.Authorize(call, metadata=metadata, timeout=10).decision == pb.DECISION_ALLOW
     unknown(stack)
     quiet(stack)
-    assert list(reconcile(stack, key, "--wait").states().values()) == ["unknown"]
+    assert list(reconcile(stack, key, wait=True).states().values()) == ["unknown"]
     assert stack.usage(key).held == 300
 
 
@@ -406,7 +458,7 @@ def test_a_stripe_that_only_says_429_leaves_everything_unknown(stack: Stack) -> 
     unknown(stack)
     quiet(stack)
     stack.simulator.fault("rate_limit", match={"method": "GET"}, times=None, seconds=1)
-    answer = reconcile(stack, key, "--wait")
+    answer = reconcile_command(stack, key, "--wait")
     stack.simulator.heal()
     assert (answer.status, answer.report) == (1, {})
     assert "429" in answer.errors
@@ -422,9 +474,7 @@ def test_two_reconcilers_at_once_find_the_same(stack: Stack) -> None:
     never_arrived(stack, key)
     unknown(stack, 4)
     quiet(stack)
-    with ThreadPoolExecutor() as both:
-        answers = list(both.map(lambda _: reconcile(stack, key, "--wait"), range(2)))
-    assert {answer.status for answer in answers} == {0}
+    assert reconcile(stack, key, wait=True, times=2).status == 0
     stack.settled(key, 600)
     assert stack.simulator.committed == 600
     closed = [one.state for one in stack.events(key) if one.reason == "reconciled"]
@@ -474,13 +524,17 @@ def test_the_sidecar_finds_out_by_itself_and_agents_do_not_wait(tmp_path: Any) -
     settings: dict[str, Any] = {
         **ON_DEMAND,
         "reconcile_every_s": "0.3",
-        "reconcile_quiet_s": str(QUIET_S),
+        "reconcile_quiet_s": "1",
         "reconcile_reads_per_s": "20",
     }
     with (
         temporary_folder() as folder,
         running_stack(
-            folder, sidecars=2, server_settings={"SPENDGATE_HOLD_TTL_S": HOLD_TTL_S}, **settings
+            folder,
+            sidecars=2,
+            server_settings={"SPENDGATE_HOLD_TTL_S": HOLD_TTL_S},
+            sidecar_program=("tests.in_a_hurry", "sidecar"),
+            **settings,
         ) as stack,
     ):
         key = own_key(stack)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from policy_server.store.scripts import newest_event
 from spendgate.v1.ledger_service_pb2 import RebuildLedgerRequest
 from tests.processes import temporary_folder, wait_for
 from tests.redis_cluster import Cluster, redis_cluster
@@ -39,7 +40,8 @@ def archived(nodes: Cluster) -> None:
     with nodes.client() as client:
 
         def is_so() -> bool:
-            return bool(client.hget(f"{ROOT}archived", "sequence") == client.get(f"{ROOT}sequence"))
+            newest, _ = newest_event(client.get(f"{ROOT}sequence") or "0")
+            return int(client.hget(f"{ROOT}archived", "sequence") or 0) == newest
 
         wait_for(is_so, "every event is archived")
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import redis as redis_client
 
-from tests.processes import Process, redis_process, redis_url, temporary_folder, wait_for
+from tests.processes import IN_TIME, Process, redis_process, redis_url, temporary_folder, wait_for
 from tests.redis_relay import RedisRelay
 from tests.stack import CHARGE, Stack, VaultKey, cap, running_stack
 
@@ -53,7 +53,7 @@ def shared_site() -> Iterator[Site]:
         temporary_folder() as folder,
         redis_process(folder) as redis,
         RedisRelay(folder / "redis.sock") as relay,
-        running_stack(folder, redis_at=relay.url) as stack,
+        running_stack(folder, redis_at=relay.url, server_settings=IN_TIME) as stack,
     ):
         yield Site(stack, redis, relay, stack.key(caps=[cap(100_000_000)]))
 
@@ -85,9 +85,16 @@ def blackholed(site: Site) -> Iterator[None]:
 @contextmanager
 def slow(site: Site) -> Iterator[None]:
     """Every reply takes a second."""
-    site.relay.delay_s = 1.0
+    with slow_by(site.relay, 1.0):
+        yield
+
+
+@contextmanager
+def slow_by(relay: RedisRelay, delay_s: float) -> Iterator[None]:
+    """Every reply takes so much longer."""
+    relay.delay_s = delay_s
     yield
-    site.relay.delay_s = 0.0
+    relay.delay_s = 0.0
 
 
 @contextmanager
@@ -168,3 +175,19 @@ def test_a_forgotten_script_is_sent_anew(shared_site: Site) -> None:
             client.script_flush()
             assert shared_site.charge().status_code == 200
     assert len(shared_site.stack.simulator.executed()) == shared_site.charged
+
+
+def test_a_slow_redis_is_waited_for_as_long_as_is_set() -> None:
+    """One that answers later than by default it may is used, where both programs are told to wait."""
+    patient = {"SPENDGATE_REDIS_TIMEOUT_MS": "5000"}
+    with (
+        temporary_folder() as folder,
+        redis_process(folder),
+        RedisRelay(folder / "redis.sock") as relay,
+        running_stack(
+            folder, redis_at=relay.url, server_settings=patient, decision_timeout_ms="10000"
+        ) as stack,
+    ):
+        key = stack.key()
+        with slow_by(relay, 0.3), stack.agent(key, "run-1") as agent:
+            assert agent.post("/charges", data=CHARGE).status_code == 200

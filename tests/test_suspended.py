@@ -6,14 +6,17 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import SecretStr
 
-from sidecar import gate
+from sidecar import gate, upstream
 from sidecar.exchange import Answer, Forward, Request
 from sidecar.outbox import Outbox
 from sidecar.stripe.vendor import Stripe
 from spendgate.v1 import policy_service_pb2 as pb
 
 KEY = f"Bearer vk_{'a' * 12}_{'b' * 32}".encode()
+DEADLINE = Timestamp(seconds=1_700_000_000)
 FORM = b"amount=1900&currency=usd&source=tok_visa"
 
 
@@ -31,6 +34,7 @@ class Decided:
             decision=pb.DECISION_ALLOW,
             authorization_id="az_key_effect",
             attempt=1,
+            expire_time=DEADLINE,
             upstream_idempotency_key="run~az_key_effect~1",
         )
 
@@ -42,9 +46,11 @@ class Upstream:
 
     def __init__(self) -> None:
         self.sent: list[Forward] = []
+        self.begins_within_s: float | None = None
 
-    async def send(self, forward: Forward) -> Answer:
+    async def send(self, forward: Forward, *, begin_within_s: float | None = None) -> Answer:
         """Do a charge."""
+        self.begins_within_s = begin_within_s
         self.sent.append(forward)
         return Answer(200, [], b'{"id": "ch_1", "object": "charge", "status": "succeeded"}')
 
@@ -56,8 +62,8 @@ async def test_a_decision_from_before_a_long_standstill_is_not_acted_on(
     """It is refused as not sent, and the hold is given back: by then others may count on its absence."""
     clock = [1000.0]
     monkeypatch.setattr(gate, "_clock_s", lambda: clock[0])
-    outbox, upstream = Outbox(cast(Any, None)), Upstream()
-    one = gate.Gate(Stripe(), cast(Any, Decided(clock, passes_s)), outbox, cast(Any, upstream))
+    outbox, vendor = Outbox(cast(Any, None)), Upstream()
+    one = gate.Gate(Stripe(), cast(Any, Decided(clock, passes_s)), outbox, cast(Any, vendor))
     headers = {
         b"authorization": [KEY],
         b"spendgate-run-id": [b"run"],
@@ -67,6 +73,40 @@ async def test_a_decision_from_before_a_long_standstill_is_not_acted_on(
     async with asyncio.timeout(10):
         answer = await one.handle(Request("POST", "/v1/charges", "", headers, FORM))
     assert (answer.status == 200) is sends
-    assert bool(upstream.sent) is sends
+    assert bool(vendor.sent) is sends
     ((settlement, _),) = outbox._settlements
     assert settlement.outcome == (pb.OUTCOME_SUCCEEDED if sends else pb.OUTCOME_FAILED)
+    if sends:
+        # What it waits for a connection counts too.
+        assert vendor.begins_within_s == gate.SEND_WITHIN_S - passes_s
+    else:
+        # A repeat that was allowed after its deadline may be what is done.
+        assert settlement.unless_sent_after == DEADLINE
+
+
+async def test_a_call_that_waited_too_long_for_a_connection_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every connection is taken by slow calls, and by the time that one is free the decision is old."""
+    monkeypatch.setattr(upstream, "_CONNECTIONS_MAX", 1)
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    over = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(slow, "127.0.0.1", 0) as server, asyncio.timeout(30):
+        port = server.sockets[0].getsockname()[1]
+        one = upstream.Upstream(f"http://127.0.0.1:{port}", SecretStr("Bearer key"), timeout_s=30)
+        await one.open()
+        first = asyncio.create_task(one.send(Forward("POST", "/v1/charges")))
+        await received.get()
+        with pytest.raises(upstream.NotSent):
+            await one.send(Forward("POST", "/v1/charges"), begin_within_s=0.01)
+        over.set()
+        with pytest.raises(upstream.NoAnswer):
+            await first
+        assert received.empty()
+        await one.close()

@@ -19,10 +19,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
+from policy_server.archive.database import Database
+from policy_server.archive.reader import ArchiveReader
 from policy_server.settings import PolicyServerSettings
 from spendgate import transport
 from tests import rpc
 from tests.certificates import HERE, Authority, Issued
+from tests.operation import operation
+from tests.postgres import Postgres, postgres_server
 from tests.processes import (
     Process,
     ProcessFailed,
@@ -33,7 +37,7 @@ from tests.processes import (
     token,
     wait_for,
 )
-from tests.stack import CHARGE, Simulator, sidecar_process, simulator_process
+from tests.stack import CHARGE, Simulator, Stack, sidecar_process, simulator_process
 from tests.test_cli import Operator, free_port, running
 from tests.test_grpcurl import GRPCURL
 from tests.tls_relay import tls_relay
@@ -271,6 +275,71 @@ def test_a_policy_server_takes_no_redis_that_is_not_the_one_it_knows(
     assert "hunter2" not in process.log
 
 
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL, which speaks no TLS itself."""
+    with postgres_server() as server:
+        yield server
+
+
+def verified(port: int, ca: Authority, name: str = HERE) -> str:
+    """The address of a PostgreSQL that must show a certificate of ``ca`` for ``name``."""
+    where = f"postgresql://spendgate:hunter2@{name}:{port}/postgres"
+    return f"{where}?hostaddr={HERE}&sslmode=verify-full&sslrootcert={ca.file}"
+
+
+def test_the_archive_is_reached_over_tls_that_verifies(
+    redis: str, ours: Authority, postgres: Postgres
+) -> None:
+    """With a certificate on both ends, as docs/operating.md shows it."""
+    own = ours.issue("spendgate")
+    own.key.chmod(0o600)
+    with tls_relay(postgres.socket, ours.issue(), ours, as_postgres=True) as port:
+        url = f"{verified(port, ours)}&sslcert={own.certificate}&sslkey={own.key}"
+        with operation(redis, SPENDGATE_ARCHIVE_URL=url) as running:
+            running.spend(5)
+            running.wait_until_well()
+            archived = running.progress()[1].archived_sequence
+    assert 0 < archived == newest_archived(postgres)
+
+
+def newest_archived(postgres: Postgres) -> int:
+    """How far the archive in a database is, asked without TLS."""
+    database = Database(SecretStr(postgres.url), Path())
+    try:
+        return ArchiveReader(database).head("default")
+    finally:
+        database.close()
+
+
+NO_ARCHIVE = {
+    "wrong CA": "certificate verify failed",
+    "expired": "certificate verify failed",
+    "wrong host": 'certificate for "elsewhere.internal" does not match host name',
+    "no TLS": "does not support SSL",
+}
+
+
+@pytest.mark.parametrize("what", NO_ARCHIVE)
+def test_no_archive_is_taken_that_is_not_the_one_it_knows(
+    redis: str, ours: Authority, theirs: Authority, postgres: Postgres, what: str
+) -> None:
+    """Nothing is decided, no password is sent and none is told, and it is said what is wrong."""
+    shown = shown_instead(what, ours, theirs)
+    with tls_relay(postgres.socket, shown, as_postgres=True) as port:
+        url = verified(postgres.port if what == "no TLS" else port, ours)
+        with (
+            temporary_folder() as folder,
+            policy_server_process(folder, redis, env={"SPENDGATE_ARCHIVE_URL": url}) as server,
+            rpc.calling(server, "sidecar") as caller,
+        ):
+            request = rpc.charge("vk_" + 12 * "a" + "_" + 32 * "a", 1, "run-1")
+            _, reason, _, message = rpc.failure(caller, caller.policy.Authorize, request)
+            assert reason == "ARCHIVE_UNAVAILABLE"
+            assert NO_ARCHIVE[what] in message
+            assert "hunter2" not in server.log + message
+
+
 def test_a_client_that_never_ends_its_handshake_is_given_up(ours: Authority, tmp_path: Path) -> None:
     """As one is that never ends its request: nobody keeps a connection open by saying nothing."""
     shown = ours.issue()
@@ -372,6 +441,67 @@ def test_up_runs_everything_with_certificates_and_doctor_finds_it_in_order(ours:
             assert operator("usage", "demo", "--json").json["caps"]
         del operator.environment["SPENDGATE_SIDECAR_CA"]
         assert "SPENDGATE_SIDECAR_CA" in operator("up").error
+
+
+def found_wrong(operator: Operator, **more: str) -> dict[str, str]:
+    """What doctor says is wrong, by the name of the part."""
+    checks = json.loads(operator("doctor", "--json", **more).out)["checks"]
+    return {one["name"]: f"{one['detail']}: {one['remedy']}" for one in checks if one["result"] == "wrong"}
+
+
+def test_doctor_says_what_is_wrong_with_tls(secured: Secured, theirs: Authority) -> None:
+    """Which side lacks it, whose CA is wrong, which name, whose certificate; and which variable to set."""
+    sidecar = {
+        "SPENDGATE_SIDECAR_PORT": secured.origin.rpartition(":")[2],
+        "SPENDGATE_SIDECAR_CA": str(secured.ours.file),
+    }
+    assert found_wrong(secured.operator(**sidecar)) == {}
+    stranger = theirs.issue()
+    no_client = {"SPENDGATE_CLIENT_CERT": None, "SPENDGATE_CLIENT_KEY": None}
+    for change, policy, agents in (
+        (
+            {"SPENDGATE_POLICY_CA": None},
+            "uses TLS, and this side does not: set SPENDGATE_POLICY_CA",
+            "",
+        ),
+        ({"SPENDGATE_POLICY_CA": str(theirs.file)}, f"not trusted with {theirs.file}", ""),
+        (
+            {"SPENDGATE_POLICY_NAME": "other.internal"},
+            "is not for other.internal: set SPENDGATE_POLICY_NAME",
+            "",
+        ),
+        (no_client, "turns a client without certificate away: set SPENDGATE_CLIENT_CERT", "turns a client"),
+        (
+            {
+                "SPENDGATE_CLIENT_CERT": str(stranger.certificate),
+                "SPENDGATE_CLIENT_KEY": str(stranger.key),
+            },
+            "turns the certificate in SPENDGATE_CLIENT_CERT away",
+            "SPENDGATE_SIDECAR_CLIENT_CA",
+        ),
+        ({"SPENDGATE_SIDECAR_CA": None}, "", "uses TLS, and this side does not: set SPENDGATE_SIDECAR_CA"),
+        ({"SPENDGATE_SIDECAR_CA": str(theirs.file)}, "", f"not trusted with {theirs.file}"),
+    ):
+        wrong = found_wrong(secured.operator(**{**sidecar, **change}))
+        assert set(wrong) == {name for name, said in (("policy server", policy), ("sidecar", agents)) if said}
+        assert policy in wrong.get("policy server", "")
+        assert agents in wrong.get("sidecar", "")
+
+
+def test_doctor_says_that_a_server_has_no_tls(stack: Stack, ours: Authority, tmp_path: Path) -> None:
+    """Though this side is set up for it."""
+    operator = Operator(
+        tmp_path,
+        {
+            "SPENDGATE_POLICY_ADDRESS": policy_server_address(stack.policy_servers[0]),
+            "SPENDGATE_SIDECAR_PORT": stack.origin().removesuffix("/stripe").rpartition(":")[2],
+            "SPENDGATE_POLICY_CA": str(ours.file),
+            "SPENDGATE_SIDECAR_CA": str(ours.file),
+        },
+    )
+    wrong = found_wrong(operator)
+    assert "answers without TLS, and SPENDGATE_POLICY_CA asks for it here" in wrong["policy server"]
+    assert "or unset SPENDGATE_SIDECAR_CA here" in wrong["sidecar"]
 
 
 # --- nothing in the clear ------------------------------------------------------------
@@ -481,7 +611,7 @@ def test_what_stays_on_this_machine_is_told_from_what_does_not(target: str, loca
 def test_a_url_that_says_where_it_leads_in_its_query_leaves_this_machine(setting: str, url: str) -> None:
     """So it needs TLS, as any other."""
     given = {"redis_url": SecretStr("redis://localhost")} | {setting: SecretStr(url)}
-    with pytest.raises(ValueError, match=f"{setting} leads to another machine"):
+    with pytest.raises(ValueError, match=f"{setting.upper()} leads to another machine"):
         PolicyServerSettings.model_validate(given)
 
 
@@ -493,5 +623,5 @@ def test_the_environment_of_libpq_leads_the_archive_nowhere_in_the_clear(
     url = "postgresql:///db"
     PolicyServerSettings(redis_url=SecretStr("redis://localhost"), archive_url=SecretStr(url))
     monkeypatch.setenv(name, "192.0.2.1")
-    with pytest.raises(ValueError, match="archive_url leads to another machine"):
+    with pytest.raises(ValueError, match="ARCHIVE_URL leads to another machine"):
         PolicyServerSettings(redis_url=SecretStr("redis://localhost"), archive_url=SecretStr(url))

@@ -1,4 +1,4 @@
-"""TLS in front of a unix socket: what a Redis with TLS is, where the redis-server at hand has none."""
+"""TLS in front of a unix socket: a Redis or a PostgreSQL with TLS, where the programs at hand have none."""
 
 from __future__ import annotations
 
@@ -11,18 +11,31 @@ from pathlib import Path
 
 from tests.certificates import HERE, Authority, Issued
 
+_SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+"""How a client of PostgreSQL asks for TLS, before its handshake."""
+
 
 @contextmanager
-def tls_relay(socket: Path, server: Issued, client_ca: Authority | None = None) -> Iterator[int]:
-    """Listen with TLS on a port of this machine, which is given, and pass everything on to ``socket``."""
+def tls_relay(
+    socket: Path, server: Issued, client_ca: Authority | None = None, *, as_postgres: bool = False
+) -> Iterator[int]:
+    """Listen with TLS on a port of this machine, which is given, and pass everything on to ``socket``.
+
+    With ``as_postgres`` TLS begins where PostgreSQL has it begin, and nobody is let in without.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)
     if client_ca is not None:
         context.load_verify_locations(client_ca.file)
         context.verify_mode = ssl.CERT_REQUIRED
     loop = asyncio.new_event_loop()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not as_postgres or await _begun_as_postgres(reader, writer, context):
+            await _pass_on(socket, reader, writer)
+
     listening = loop.run_until_complete(
-        asyncio.start_server(lambda *ends: _pass_on(socket, *ends), HERE, 0, ssl=context)
+        asyncio.start_server(carry, HERE, 0, ssl=None if as_postgres else context)
     )
     loop.set_exception_handler(lambda *_: None)  # handshakes that fail are what tests are after
     thread = threading.Thread(target=loop.run_forever)
@@ -34,6 +47,20 @@ def tls_relay(socket: Path, server: Issued, client_ca: Authority | None = None) 
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _begun_as_postgres(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext
+) -> bool:
+    try:
+        if await reader.readexactly(len(_SSL_REQUEST)) == _SSL_REQUEST:
+            writer.write(b"S")
+            await writer.start_tls(context)
+            return True
+    except (OSError, asyncio.IncompleteReadError):
+        pass
+    writer.close()
+    return False
 
 
 async def _pass_on(socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -28,6 +28,7 @@ from policy_server.core.vault_key import parse
 from policy_server.core.window import Window
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.connection import connect_watcher
+from policy_server.store.scripts import newest_event
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -119,7 +120,7 @@ class World:
         self.retention_ms = retention_ms
         # Any: redis-py types its replies for bytes and text at once; here all is text.
         # No time limit: a busy machine is not a Redis that is away.
-        self.redis: Any = connect_watcher(url)
+        self.redis: Any = connect_watcher(url, timeout_ms=30_000)
         self.archive: Archive = archive or NothingArchived()
         self.server = Server(self)
         self.trail = Trail(RedisAuditTail(self.redis, self.redis), self.archive)
@@ -191,7 +192,7 @@ class World:
     async def observe(self, key: str, object_id: str, amount: int | Amount) -> list[bool]:
         """Tell what an object commits for good; return for each event about it whether it is an overrun."""
         money = Amount(amount, "USD") if isinstance(amount, int) else amount
-        before = int(await self.redis.get("spendgate:{default}:sequence") or 0)
+        before, _ = newest_event(await self.redis.get("spendgate:{default}:sequence") or "0")
         await self.server.settler.record_observations([Observation(key_id(key), object_id, money)])
         added = (await self.events())[before:]
         for event in added:

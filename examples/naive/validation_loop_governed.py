@@ -25,7 +25,7 @@ class Deps:
 clerk = Agent(
     deps_type=Deps,
     instructions="You bill customers.",
-    toolsets=[PaymentToolset(tools=["charge"], vault=lambda deps: deps.vault)],
+    toolsets=[PaymentToolset[Deps](tools=["charge"], vault=lambda deps: deps.vault)],
     defer_model_check=True,
     retries=3,
 )

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from policy_server.archive.database import Database
+from policy_server.archive.losses import Loss
 from policy_server.archive.signing import SigningKey
 from policy_server.archive.stored import export_chunks
 from policy_server.archive.writer import ArchiveWriter, HeadMoved
@@ -77,23 +78,25 @@ class DatabaseCare:
     async def accept_loss(self, account: str, reason: str) -> tuple[int, int]:
         """Go on after events that the archive has lost; return the first and the last of them.
 
-        Raises `NothingLost` when it has all that was ever archived.
+        When the event that accepts the newest loss was never recorded, it is now.
+        Raises `NothingLost` when the archive has all else that was ever archived.
         """
         mark = await self._mark(account)
         tip = await self._run(lambda: self._writer.tip(account))
         if mark is None or mark.archived <= tip.sequence:
-            raise NothingLost(account)
-        first, last = tip.sequence + 1, mark.archived
-        try:
-            await self._run(
-                lambda: self._writer.accept_loss(tip, last, mark.archived_hash, self._now_ms(), reason)
-            )
-        except HeadMoved:
-            raise NothingLost(account) from None
+            lost = await self._run(lambda: self._writer.unaccepted_loss(account))
+            if lost is None:
+                raise NothingLost(account)
+        else:
+            lost = Loss(tip.sequence + 1, mark.archived, mark.archived_hash)
+            try:
+                await self._run(lambda: self._writer.accept_loss(tip, lost, self._now_ms(), reason))
+            except HeadMoved:
+                raise NothingLost(account) from None
+        # The archive goes on first: while it does not, there may be no room for one more event.
         record = await self._registry.account(account)
-        detail = f"accepted that the archive has lost events {first} to {last}: {reason}"
-        await self._registry.update_account(record, record, detail)
-        return first, last
+        await self._registry.update_account(record, record, lost.acceptance(account, reason))
+        return lost.first, lost.last
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -54,17 +54,23 @@ def body_of(entry: Sequence[bytes]) -> bytes:
 
 def fields_of(body: str | bytes) -> dict[str, str]:
     """Return the fields that a body has; raises `BodyInvalid`."""
+    parts = iter(parts_of(body))
+    return dict(zip(parts, parts, strict=True))
+
+
+def parts_of(body: str | bytes) -> list[str]:
+    """Return the field names and values in turn that a body has; raises `BodyInvalid`."""
     try:
         parts = from_json(body)
     except ValueError:
         parts = _escaped(body)
     try:
-        fields: dict[str, str] = dict(zip(parts[::2], parts[1::2], strict=True))
-        "".join(fields)
-        "".join(fields.values())
-    except (TypeError, ValueError):
-        raise BodyInvalid("it is not a list of names and values") from None
-    return fields
+        "".join(parts)
+    except TypeError:
+        parts = None
+    if type(parts) is not list or len(parts) % 2:
+        raise BodyInvalid("it is not a list of names and values")
+    return parts
 
 
 def _escaped(body: str | bytes) -> Any:

@@ -18,8 +18,11 @@ from policy_server.core.ports import ArchiveHead, Backlog, Waiting
 
 log = logging.getLogger(__name__)
 
-BATCH = 1_000
-"""How many events one transaction takes at most."""
+BATCH = 4_000
+"""About how many events one transaction takes at most. Each writes many pages of the indexes anew."""
+
+READ = 1_000
+"""How many events are read from the store at once: meanwhile it does nothing else."""
 
 KEPT = 10_000
 """How many archived events the store keeps, for those who watch and for archives restored from a backup."""
@@ -72,9 +75,10 @@ class Drainer:
 
     def _step(self, account: str) -> int:
         tip = self._tips.get(account) or self._writer.tip(account)
-        waiting = self._backlog.look(account, max(1, tip.sequence), BATCH + 1)
+        waiting = self._backlog.look(account, max(1, tip.sequence), READ + 1)
         try:
-            entries = following(tip, waiting)
+            entries = self._read_on(account, following(tip, waiting))
+            _check_mark(tip, entries, waiting)
             if waiting.marked < tip.sequence:
                 self._check_unmarked(tip, waiting)
             end = self._append(tip, entries, waiting.marked)
@@ -89,6 +93,19 @@ class Drainer:
             self._backlog.mark(account, ArchiveHead(end.sequence, end.hash, end.epoch))
         self._trim(account, end.sequence)
         return len(entries)
+
+    def _read_on(self, account: str, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return these entries with those after them, when as many were read as are at once."""
+        read, entries = len(entries), list(entries)
+        while read >= READ and len(entries) < BATCH:
+            last = entries[-1]
+            more = self._backlog.look(account, last[0], READ + 1).entries
+            read = len(more) - 1
+            goes_on = read >= 0 and more[0] == last and more[-1][0] == last[0] + read
+            if not goes_on:
+                break  # it is another store by now, or has a gap: which the next step finds
+            entries += more[1:]
+        return entries
 
     def _check_unmarked(self, tip: Tip, waiting: Waiting) -> None:
         """Raise `TrailBroken` unless the events after the mark, as Redis has them, lead to ``tip``.
@@ -171,7 +188,6 @@ def following(tip: Tip, waiting: Waiting) -> Sequence[Entry]:
             raise TrailBroken(f"event {expected} is missing in Redis; the next one is {sequence}")
     if not entries and waiting.newest > tip.sequence:
         raise TrailBroken(f"events {tip.sequence + 1} to {waiting.newest} are missing in Redis")
-    _check_mark(tip, entries, waiting)
     return entries
 
 

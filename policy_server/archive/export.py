@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from policy_server.archive.losses import Loss
 from policy_server.archive.signing import PublicKey
-from policy_server.archive.verify import Loss, StoredEvent, StoredTrail
+from policy_server.archive.verify import StoredEvent, StoredTrail
 from policy_server.core.errors import SpendgateError
 from policy_server.core.ports import Checkpoint
 
@@ -81,7 +82,7 @@ class Export:
             if begin["spendgate_audit_export"] != FORMAT:
                 raise ExportInvalid("the export is of a version that this one does not know")
             self.trail = StoredTrail(
-                account=begin["account"],
+                account=str(begin["account"]),
                 after=int(begin["after"]),
                 previous_hash=bytes.fromhex(begin["previous_hash"]),
                 events=self._events(),
@@ -95,7 +96,7 @@ class Export:
                 self.trail.findings.append(f"line {number} stands after the end: it was added")
             found = _EVENT.fullmatch(line.rstrip(b"\n"))
             if found:
-                yield StoredEvent(int(found[1]), bytes.fromhex(found[2].decode()), found[3])
+                yield int(found[1]), bytes.fromhex(found[2].decode()), found[3]
                 continue
             try:
                 self._read(json.loads(line))

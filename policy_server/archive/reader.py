@@ -33,10 +33,15 @@ class ArchiveReader:
 
     def heads(self) -> Mapping[str, ArchiveHead]:
         """Return the newest event of each account that has any."""
-        query = select(account.c.name, account.c.sequence, account.c.hash, account.c.epoch)
+        query = select(account).where(account.c.sequence > 0)
         with self._database.transaction() as connection:
-            rows = connection.execute(query.where(account.c.sequence > 0)).all()
-        return {row.name: ArchiveHead(row.sequence, row.hash, row.epoch) for row in rows}
+            rows = connection.execute(query).all()
+            return {
+                row.name: ArchiveHead(
+                    row.sequence, row.hash, row.epoch, _tip(connection, row.id, row.sequence)
+                )
+                for row in rows
+            }
 
     def head(self, name: str) -> int:
         """Return the sequence of an account's newest event; 0 when it has none."""
@@ -139,6 +144,12 @@ def _needs_a_closer_look(wanted: AuditFilter) -> bool:
         or wanted.start_ms is not None
         or wanted.end_ms is not None
     )
+
+
+def _tip(connection: Connection, account_id: int, sequence: int) -> str:
+    """Return the tip of an event; empty when it is not there, having been accepted as lost."""
+    body = connection.scalar(select(event.c.body).where(event.c.id == event_id(account_id, sequence)))
+    return fields_of(body).get("tip", "") if body is not None else ""
 
 
 def _span(connection: Connection, account_id: int, set_back_ms: int, wanted: AuditFilter) -> tuple[int, int]:

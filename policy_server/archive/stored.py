@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, LargeBinary, Select, cast, func, select
 
+from policy_server.archive import columns
 from policy_server.archive.chain import genesis
 from policy_server.archive.database import Database
 from policy_server.archive.export import begin_line, checkpoint_line, end_line, event_line, loss_line
-from policy_server.archive.schema import account, checkpoint, event, event_id, loss, sequence_of, signing_key
+from policy_server.archive.losses import Loss
+from policy_server.archive.schema import (
+    SEQUENCE_BITS,
+    account,
+    checkpoint,
+    event,
+    event_id,
+    loss,
+    sequence_of,
+    signing_key,
+)
 from policy_server.archive.signing import PublicKey
-from policy_server.archive.verify import Loss, StoredEvent, StoredTrail
+from policy_server.archive.verify import Head, StoredEvent, StoredTrail
 from policy_server.core.errors import FieldInvalid
 from policy_server.core.ports import Checkpoint
 
@@ -33,6 +44,7 @@ def stored_trails(database: Database, only: str = "") -> Iterator[Iterator[Store
                 previous_hash=genesis(row.name),
                 events=_events(connection, row.id),
                 end=(row.sequence, row.hash),
+                head=Head(row.previous_hash, row.reached_ms, row.set_back_ms, row.epoch),
                 checkpoints=_checkpoints(connection, row.id, row.name),
                 losses=_losses(connection, row.id),
             )
@@ -54,7 +66,7 @@ def export_chunks(database: Database, name: str, after: int) -> Iterator[list[st
     Raises `FieldInvalid` when event ``after`` is not in the archive.
     """
     keys = own_keys(database)
-    with database.transaction() as connection:
+    with database.transaction(snapshot=True) as connection:
         row = connection.execute(select(account).where(account.c.name == name)).one_or_none()
         end = (row.sequence, row.hash) if row else (0, genesis(name))
         previous_hash = genesis(name)
@@ -92,24 +104,47 @@ def _slice(first: int, end: int) -> Select[int, bytes, str]:
 
 
 def _events(connection: Connection, account_id: int) -> Iterator[StoredEvent]:
-    searched = (
-        event.c.kind,
-        event.c.decision,
-        event.c.run_id,
-        event.c.vault_key_id,
-        event.c.idempotency_key,
-        event.c.object_id,
-        event.c.notable,
-    )
+    # The body as bytes: to decode it only to encode it again would take as long as to hash it.
+    body = func.convert_to(event.c.body, "UTF8") if connection.dialect.name == "postgresql" else event.c.body
+    first = event_id(account_id, 0)
     query = (
-        select(event.c.id, event.c.hash, event.c.body, event.c.created_at_ms, *searched)
-        .where(event.c.id >= event_id(account_id, 0), event.c.id < event_id(account_id + 1, 0))
+        select(event.c.id - first, event.c.hash, cast(body, LargeBinary), event.c.reached_ms)
+        .add_columns(*(event.c[name] for name in columns.NAMES))
+        .where(event.c.id >= first, event.c.id < event_id(account_id + 1, 0))
         .order_by(event.c.id)
     )
-    first = event_id(account_id, 0)
     for rows in connection.execution_options(yield_per=_CHUNK).execute(query).partitions():
-        for id_, hash_, body, created_at_ms, *found_by in rows:
-            yield StoredEvent(id_ - first, hash_, body.encode(), created_at_ms, tuple(found_by))
+        yield from map(tuple, rows)
+
+
+def orphans(database: Database) -> list[str]:
+    """Return what is wrong with rows that belong to no account: theirs was removed, or they were added."""
+    with database.transaction(deadline_s=None, snapshot=True) as connection:
+        present = set(connection.scalars(select(account.c.id)))
+        found = [
+            f"event {sequence} and maybe more of account number {number} belong to no account: the account "
+            "was removed, or they were added"
+            for number, sequence in _firsts(connection)
+            if number not in present
+        ]
+        for table in (checkpoint, loss):
+            numbers = connection.scalars(select(table.c.account_id).distinct().order_by(table.c.account_id))
+            found += [
+                f"a {table.name} of account number {number} belongs to no account: the account was removed, "
+                "or it was added"
+                for number in numbers
+                if number not in present
+            ]
+    return found
+
+
+def _firsts(connection: Connection) -> Iterator[tuple[int, int]]:
+    """Yield the number of each account that has events, and the sequence of the first one."""
+    first = connection.scalar(select(func.min(event.c.id)))
+    while first is not None:
+        number = first >> SEQUENCE_BITS
+        yield number, sequence_of(first)
+        first = connection.scalar(select(func.min(event.c.id)).where(event.c.id >= event_id(number + 1, 0)))
 
 
 def _checkpoints(connection: Connection, account_id: int, name: str) -> list[Checkpoint]:

@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, delete, func, insert, select, update
 
 from policy_server.archive import columns
-from policy_server.archive.chain import body_of, genesis, link
+from policy_server.archive.chain import body_of, fields_of, genesis, link
 from policy_server.archive.database import Database
+from policy_server.archive.losses import WORDS, Loss
 from policy_server.archive.schema import account, checkpoint, event, event_id, loss, signing_key
 from policy_server.archive.signing import SigningKey
 from policy_server.core.errors import ArchiveUnavailable
@@ -71,10 +72,10 @@ class ArchiveWriter:
         is not the end any more, and `ArchiveUnavailable`; then it may be there
         or not, and the next look tells.
         """
-        rows, end = _chained(tip, entries)
         with self._database.transaction(writes=True) as connection:
             account_id = _lock(connection, tip)
-            _insert_events(connection, [(event_id(account_id, row[0]), *row[1:]) for row in rows])
+            rows, end = _chained(account_id, tip, entries)
+            _insert_events(connection, rows)
             if checkpoint_at_ms:
                 self._keep_signed(connection, account_id, end, checkpoint_at_ms)
                 end = replace(end, checkpoint=end.sequence)
@@ -95,23 +96,44 @@ class ArchiveWriter:
                 raise HeadMoved
             return self._keep_signed(connection, account_id, Tip(name, sequence, hash_, b""), now_ms)
 
-    def accept_loss(self, tip: Tip, last: int, last_hash: bytes, now_ms: int, reason: str) -> Tip:
-        """Let the chain go on after event ``last``, and note that those from ``tip`` to it are lost."""
-        end = replace(tip, sequence=last, hash=last_hash, previous_hash=b"", after_loss=True)
+    def accept_loss(self, tip: Tip, lost: Loss, now_ms: int, reason: str) -> Tip:
+        """Let the chain go on after lost events, which begin after ``tip``, and note that they are lost.
+
+        The event that accepts it is to be recorded then: without it nobody believes the note.
+        """
+        end = replace(tip, sequence=lost.last, hash=lost.last_hash, previous_hash=b"", after_loss=True)
         with self._database.transaction(writes=True) as connection:
             account_id = _lock(connection, tip)
             connection.execute(
                 insert(loss).values(
                     account_id=account_id,
-                    first_sequence=tip.sequence + 1,
-                    last_sequence=last,
-                    last_hash=last_hash,
+                    first_sequence=lost.first,
+                    last_sequence=lost.last,
+                    last_hash=lost.last_hash,
                     accepted_at_ms=now_ms,
                     reason=reason,
                 )
             )
             _move(connection, account_id, end)
         return end
+
+    def unaccepted_loss(self, name: str) -> Loss | None:
+        """Return the newest loss, if no archived event accepts it; None when one does, or there is none."""
+        with self._database.transaction() as connection:
+            account_id = connection.scalar(select(account.c.id).where(account.c.name == name))
+            newest = select(loss).where(loss.c.account_id == account_id).order_by(loss.c.last_sequence.desc())
+            row = connection.execute(newest.limit(1)).one_or_none()
+            if row is None:
+                return None
+            lost = Loss(row.first_sequence, row.last_sequence, row.last_hash)
+            after = (event.c.id > event_id(row.account_id, lost.last)) & (
+                event.c.id < event_id(row.account_id + 1, 0)
+            )
+            bodies = connection.scalars(
+                select(event.c.body).where(event.c.notable == 1, after, event.c.body.contains(WORDS))
+            )
+            accepted = any(lost.is_accepted_by(fields_of(body), name) for body in bodies)
+        return None if accepted else lost
 
     def _keep_signed(self, connection: Connection, account_id: int, tip: Tip, now_ms: int) -> Checkpoint:
         public = self._key.public
@@ -208,21 +230,24 @@ def _move(connection: Connection, account_id: int, end: Tip) -> None:
     )
 
 
-def _chained(tip: Tip, entries: Sequence[Entry]) -> tuple[list[tuple[Any, ...]], Tip]:
-    """Return the rows of events, without the account, and the end that they lead to."""
-    rows = []
+def _chained(account_id: int, tip: Tip, entries: Sequence[Entry]) -> tuple[list[tuple[Any, ...]], Tip]:
+    """Return the rows of events, and the end that they lead to."""
+    rows, before_first = [], event_id(account_id, 0)
     previous, here = tip.previous_hash, tip.hash
     reached_ms, set_back_ms, sequence = tip.reached_ms, tip.set_back_ms, tip.sequence
     epoch = tip.epoch
     for sequence, entry in entries:
         body = body_of(entry)
         previous, here = here, link(here, sequence, body)
-        text = body.decode()
-        fields = dict(zip(entry[::2], entry[1::2], strict=True))
-        created_at_ms, epoch = int(fields[b"time"]), fields.get(b"epoch", b"").decode()
-        reached_ms = max(reached_ms, created_at_ms)
-        set_back_ms = max(set_back_ms, reached_ms - created_at_ms)
-        rows.append((sequence, here, text, created_at_ms, reached_ms, *columns.of_entry(fields)))
+        created_at_ms, *searched = columns.of_entry(entry)
+        if created_at_ms >= reached_ms:
+            reached_ms = created_at_ms
+        elif reached_ms - created_at_ms > set_back_ms:
+            set_back_ms = reached_ms - created_at_ms
+        rows.append((before_first + sequence, here, body.decode(), created_at_ms, reached_ms, *searched))
+    if entries:
+        newest = entries[-1][1]
+        epoch = dict(zip(newest[::2], newest[1::2], strict=True)).get(b"epoch", b"").decode()
     end = replace(
         tip,
         sequence=sequence,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from policy_server.core import derived_key, vault_key
 from policy_server.core.authorizer import DEFAULT_ACCOUNT, Now
+from policy_server.core.derived_key import DerivedKey
 from policy_server.core.errors import (
     BudgetNotFound,
     FieldInvalid,
@@ -112,10 +113,18 @@ class Administration:
                 continue
         raise VersionConflict(record.version)
 
-    async def revoke_derived_key(self, key_id: str, derived_key_id: str) -> KeyRecord:
-        """End one derived key and those derived from it; ending it again changes nothing."""
-        if not derived_key.is_derived_key_id(derived_key_id):
-            raise FieldInvalid("derived_key_id", "must be the 16 characters of a derived key's public id")
+    async def revoke_derived_key(self, key_id: str, chain: str) -> KeyRecord:
+        """End one derived key and those derived from it; ending it again changes nothing.
+
+        ``chain`` is its public id, also behind those of the keys it was derived from, as in ``a/b/c``.
+        """
+        derived_key_id = derived_key.last_of_chain(chain)
+        if not derived_key_id:
+            raise FieldInvalid(
+                "derived_key_id",
+                "must be the 16 characters of a derived key's public id, or a chain of up to 4 of them "
+                "as the audit trail has it, such as a/b/c, whose last is meant",
+            )
         for _ in range(_TRIES):
             record = await self.get_key(key_id)
             if record.revoked_at_ms is not None:
@@ -133,14 +142,26 @@ class Administration:
                 continue
         raise VersionConflict(record.version)
 
-    async def usage(self, key_id: str, run_id: str) -> tuple[KeyRecord, list[CapStatus]]:
-        """Return a vault key and how full its caps are; those per run only for ``run_id``."""
+    async def usage(
+        self, key_id: str, run_id: str, derived_text: str = ""
+    ) -> tuple[KeyRecord, list[CapStatus]]:
+        """Return a vault key and how full its caps are; those per run only for ``run_id``.
+
+        The caps of a key that was derived from it come first. Where that is for one
+        run, it is that one unless ``run_id`` is given.
+        """
         record = await self.get_key(key_id)
+        derived = _derived_of(record, derived_text) if derived_text else None
+        if derived and derived.run_ids:
+            run_id = run_id or derived.run_ids[0]
         account = await self._registry.account(record.account)
         now_ms = self._now()
         counted = [
             CountedCap(one, self._calendar.span(one.cap.window, one.cap.time_zone, now_ms))
-            for one in PolicyView(record.policy, account.budgets).all_caps
+            for one in (
+                *(derived.caps if derived else ()),
+                *PolicyView(record.policy, account.budgets).all_caps,
+            )
             if one.cap.window is not Window.CALL and (run_id or one.cap.window is not Window.RUN)
         ]
         counts = await self._ledger.counts(record.account, key_id, run_id, counted)
@@ -214,6 +235,13 @@ class Administration:
         for name in policy.budgets:
             if name not in budgets:
                 raise BudgetNotFound(name)
+
+
+def _derived_of(record: KeyRecord, text: str) -> DerivedKey:
+    derived = derived_key.parse(text)
+    if derived is None or derived.key_id != record.key_id or not derived.opens(record.root_public_key):
+        raise FieldInvalid("derived_key", "must be a whole key that was derived from this vault key")
+    return derived
 
 
 def _account_name(account: str) -> str:

@@ -33,7 +33,7 @@ _TIME_MAX_S = 253_402_300_799
 
 _SHAPE = re.compile(r"vk_([a-z2-7]{12})_d1((?:\.[A-Za-z0-9_-]+){1,4})\.([A-Za-z0-9_-]{43})")
 _TEXT = re.compile(r"[ -~]{1,128}")
-_ID = re.compile(r"[a-z2-7]{16}")
+_CHAIN = re.compile(r"[a-z2-7]{16}(?:/[a-z2-7]{16}){0,3}")
 _PUBLIC_KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
 
@@ -135,9 +135,12 @@ def root_public_key(secret: str) -> str:
     return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw().hex()
 
 
-def is_derived_key_id(text: str) -> bool:
-    """Tell whether ``text`` could be the public id of a derived key."""
-    return _ID.fullmatch(text) is not None
+def last_of_chain(text: str) -> str:
+    """Return the public id of a derived key; of a chain as in ``a/b/c``, that is the last.
+
+    Empty when ``text`` is neither.
+    """
+    return text.rpartition("/")[2] if _CHAIN.fullmatch(text) else ""
 
 
 def parse(text: str) -> DerivedKey | None:

@@ -1,7 +1,7 @@
 """What is known here of vault keys and accounts, between two looks at the store.
 
 Nothing in it is trusted by itself: the script that decides compares the
-versions, and a call judged by an old record is judged again.
+versions and the ledger, and a call judged by an old record is judged again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ class Standing:
     key: KeyRecord
     account: AccountRecord
     view: PolicyView
+
+    @property
+    def epoch(self) -> str:
+        """The ledger in which both were read; empty when they were read in two."""
+        return self.key.epoch if self.key.epoch == self.account.epoch else ""
 
 
 class Directory:

@@ -120,10 +120,9 @@ def _in_order(case: Case, question: Question, answer: Answer, verdict: Verdict) 
 
 
 def _caps(question: Question, answer: Answer) -> Iterator[ExaminedRule]:
-    for counted, (settled, held) in zip(question.caps, answer.counts, strict=True):
+    for counted, (settled, held), known in zip(question.caps, answer.counts, answer.takes, strict=True):
         status = cap_status(counted, settled, held)
-        reached = answer.needed is not None
-        takes = (answer.needed or 0) if status.currency else int(reached)
+        reached, takes = known is not None, known or 0
         needed = takes if question.unpriced_in is None else int(reached)
         broken = needed > status.limit - settled - held
         left = max(0, status.remaining - takes)

@@ -186,6 +186,7 @@ def pose(case: Case, calendar: Calendar) -> Question:
         vault_key_id=case.standing.key.key_id,
         key_version=case.standing.key.version,
         account_version=case.standing.account.version,
+        epoch=case.standing.epoch,
         effect=effect,
         fingerprint=fingerprint_of(call),
         hold_ttl_ms=call.hold_ttl_ms or case.hold_ttl_ms,
@@ -211,6 +212,7 @@ def question_of_stranger(call: SpendCall, account: AccountRecord) -> Question:
         vault_key_id="",
         key_version=0,
         account_version=account.version,
+        epoch=account.epoch,
         effect=None,
         fingerprint="",
         hold_ttl_ms=0,
@@ -332,9 +334,9 @@ def refused_unrecorded(question: Question) -> Answer:
         expires_at_ms=0,
         shadow_reason=None,
         asked=None,
-        needed=None,
         froze=False,
         counts=(),
+        takes=(),
     )
 
 
@@ -377,10 +379,16 @@ def verdict_on(question: Question, standing: Standing | None, answer: Answer) ->
         allowed_endpoints = (derived.allow if derived else ()) or standing.key.policy.allow
     if answer.froze and answer.reason:
         return replace(
-            verdict, allowed_endpoints=allowed_endpoints, message=messages.run_frozen(answer.reason)
+            verdict,
+            allowed_endpoints=allowed_endpoints,
+            message=messages.run_frozen(answer.reason),
+            run_frozen=True,
         )
     refused = replace(
-        verdict, allowed_endpoints=allowed_endpoints, retry_at_ms=_retry_at_ms(question, verdict)
+        verdict,
+        allowed_endpoints=allowed_endpoints,
+        retry_at_ms=_retry_at_ms(question, verdict),
+        run_frozen=answer.reason is DenyReason.RUN_FROZEN,
     )
     return replace(refused, message=messages.refusal(question, refused))
 

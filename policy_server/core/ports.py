@@ -43,6 +43,8 @@ class KeyRecord:
     """What derived keys are verified by; empty for keys from which none can be derived."""
     revoked_derived: tuple[str, ...] = ()
     """Public ids of derived keys that were revoked alone."""
+    epoch: str = ""
+    """The ledger that it was read in, by which alone its version counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class AccountRecord:
     version: int
     budgets: Mapping[str, tuple[Cap, ...]]
     freeze_reason: str | None = None
+    epoch: str = ""
+    """The ledger that it was read in, by which alone its version counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class Question:
     key_version: int
     """0 when the vault key is unknown."""
     account_version: int
+    epoch: str
+    """The ledger in which the records have these versions."""
     effect: Effect | None
     fingerprint: str
     hold_ttl_ms: int
@@ -143,12 +149,12 @@ class Answer:
     shadow_reason: DenyReason | None
     asked: Amount | None
     """What the first call asked for, with a duplicate."""
-    needed: int | None
-    """What caps on money must have room for; None when the call was decided before any cap."""
     froze: bool
     """Whether this refusal froze its run."""
     counts: tuple[tuple[int, int], ...]
     """Settled and held of each cap of the question."""
+    takes: tuple[int | None, ...]
+    """How much the call takes of each of them; None when it was decided before any cap."""
 
 
 class Ledger(Protocol):
@@ -270,6 +276,8 @@ class ArchiveHead:
     """SHA-256 over the hash before it and the event: it stands for the whole trail so far."""
     epoch: str = ""
     """The ledger that the event was written in; empty when it names none."""
+    tip: str = ""
+    """Which event it is of all that could have its number; empty when it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from policy_server.core.continuity import Continuity, Mark, continues, new_epoch
+from policy_server.core.continuity import Continuity, Mark, new_epoch
 from policy_server.core.errors import ArchiveBroken, LedgerPresent, StoreUnavailable
 from policy_server.core.ports import ArchivedEvent, ArchiveHead
 
@@ -103,8 +103,8 @@ class Restoration:
         """Return how the ledger of every known account stands."""
         overview = await self._continuity.overview()
         return [
-            LedgerStatus(account, not continues(known, present), known, present, archived)
-            for account, (known, present, archived) in overview.items()
+            LedgerStatus(account, found.goes_on is False, known, found.present, archived)
+            for account, (known, found, archived) in overview.items()
         ]
 
     async def rebuild(self, account: str) -> Rebuilt:

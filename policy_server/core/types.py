@@ -169,6 +169,8 @@ class Verdict:
     vault_key_id: str = ""
     retry_at_ms: int | None = None
     """When the same call may succeed at the earliest, if nobody changes anything; None means never."""
+    run_frozen: bool = False
+    """Whether a refusal froze the run, or found it frozen."""
     shadow_reason: DenyReason | None = None
     asked: Amount | None = None
     """What the first call with this effect asked for, with a duplicate."""
@@ -256,7 +258,7 @@ class UnresolvedHold:
     sender: str
     held_at_ms: int
     last_send_ms: int
-    """After this time the call is not sent any more."""
+    """After this time nobody is allowed any more to send the call."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -167,6 +167,7 @@ def authorize_response(verdict: Verdict) -> policy_service_pb2.AuthorizeResponse
         allowed_endpoints=verdict.allowed_endpoints,
         vault_key_id=verdict.vault_key_id,
         deny_reason=_DENY_REASONS[verdict.reason] if verdict.reason else None,
+        run_frozen=verdict.run_frozen,
         replay=_REPLAYS[verdict.replay] if verdict.replay else None,
         shadow_deny_reason=_DENY_REASONS[verdict.shadow_reason] if verdict.shadow_reason else None,
     )

@@ -16,8 +16,11 @@ from spendgate.v1 import policy_service_pb2_grpc
 
 T = TypeVar("T")
 
-_ANSWER_WITHIN_S = 0.35
-"""Leaves a caller who must answer within 500 ms time to say so."""
+_ROUND_TRIPS = 1.4
+"""How many times as long as one round trip to the store may take an answer may, which can need several.
+
+By default this is 350 ms, and leaves a caller who must answer within 500 ms time to say so.
+"""
 
 _SHARE_OF_DEADLINE = 0.75
 """How much of the time that the caller gave may pass before it is told that there is no answer."""
@@ -26,15 +29,17 @@ _SHARE_OF_DEADLINE = 0.75
 class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
     """Decides, settles and records."""
 
-    def __init__(self, authorizer: Authorizer, settler: Settler) -> None:
+    def __init__(self, authorizer: Authorizer, settler: Settler, *, store_timeout_ms: int) -> None:
+        """``store_timeout_ms`` is how long one round trip to the store may take."""
         self._authorizer = authorizer
         self._settler = settler
+        self._within_s = _ROUND_TRIPS * store_timeout_ms / 1000
         self._stopping = False
         self._idle_streams: set[asyncio.Task[Any]] = set()
 
     async def Authorize(self, request: pb.AuthorizeRequest, context: Context) -> pb.AuthorizeResponse:
         """Decide on one call."""
-        (verdict,) = await _in_time(context, self._authorizer.authorize([convert.spend_call(request)]))
+        (verdict,) = await self._in_time(context, self._authorizer.authorize([convert.spend_call(request)]))
         return convert.authorize_response(_unless_error(verdict))
 
     async def BatchAuthorize(
@@ -78,7 +83,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
                 calls.append((convert.spend_call(item), result))
             except SpendgateError as error:
                 result.error.CopyFrom(item_error(error))
-        verdicts = await _in_time(context, self._authorizer.authorize([call for call, _ in calls]))
+        verdicts = await self._in_time(context, self._authorizer.authorize([call for call, _ in calls]))
         for (_, result), verdict in zip(calls, verdicts, strict=True):
             if isinstance(verdict, SpendgateError):
                 result.error.CopyFrom(item_error(verdict))
@@ -88,7 +93,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
 
     async def Settle(self, request: pb.SettleRequest, context: Context) -> pb.SettleResponse:
         """Close one hold."""
-        (result,) = await _in_time(context, self._settler.settle([convert.settlement(request)]))
+        (result,) = await self._in_time(context, self._settler.settle([convert.settlement(request)]))
         return convert.settle_response(_unless_error(result))
 
     async def BatchSettle(self, request: pb.BatchSettleRequest, context: Context) -> pb.BatchSettleResponse:
@@ -100,7 +105,9 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
                 settlements.append((convert.settlement(item), result))
             except SpendgateError as error:
                 result.error.CopyFrom(item_error(error))
-        answers = await _in_time(context, self._settler.settle([settlement for settlement, _ in settlements]))
+        answers = await self._in_time(
+            context, self._settler.settle([settlement for settlement, _ in settlements])
+        )
         for (_, result), answer in zip(settlements, answers, strict=True):
             if isinstance(answer, SpendgateError):
                 result.error.CopyFrom(item_error(answer))
@@ -113,7 +120,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
     ) -> pb.BatchRecordObservationsResponse:
         """Count what objects of the vendor commit for good."""
         observations = [convert.observation(one) for one in convert.batch(request.observations)]
-        await _in_time(context, self._settler.record_observations(observations))
+        await self._in_time(context, self._settler.record_observations(observations))
         return pb.BatchRecordObservationsResponse()
 
     async def BatchRecordRefusals(
@@ -121,7 +128,7 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
     ) -> pb.BatchRecordRefusalsResponse:
         """Record what the sidecar refused by itself."""
         refusals = [convert.local_refusal(refusal) for refusal in convert.batch(request.refusals)]
-        await _in_time(context, self._settler.record_refusals(refusals))
+        await self._in_time(context, self._settler.record_refusals(refusals))
         return pb.BatchRecordRefusalsResponse()
 
     async def ListUnresolvedHolds(
@@ -131,18 +138,17 @@ class PolicyServicer(policy_service_pb2_grpc.PolicyServiceServicer):
         account = convert.account_name(request.account) if request.account else ""
         after = convert.unresolved_cursor(request.page_token)
         size = convert.unresolved_page_size(request.page_size)
-        page = await _in_time(context, self._settler.unresolved(account, after, size))
+        page = await self._in_time(context, self._settler.unresolved(account, after, size))
         return convert.unresolved_page(page)
 
-
-async def _in_time(context: Context, answer: Awaitable[T]) -> T:
-    left_s = context.time_remaining()
-    within_s = _ANSWER_WITHIN_S if left_s is None else min(_ANSWER_WITHIN_S, left_s * _SHARE_OF_DEADLINE)
-    try:
-        async with asyncio.timeout(within_s):
-            return await answer
-    except TimeoutError:
-        raise StoreUnavailable("the counter store did not answer in time") from None
+    async def _in_time(self, context: Context, answer: Awaitable[T]) -> T:
+        left_s = context.time_remaining()
+        within_s = self._within_s if left_s is None else min(self._within_s, left_s * _SHARE_OF_DEADLINE)
+        try:
+            async with asyncio.timeout(within_s):
+                return await answer
+        except TimeoutError:
+            raise StoreUnavailable("the counter store did not answer in time") from None
 
 
 def _unless_error(result: T | SpendgateError) -> T:

@@ -78,7 +78,9 @@ class VaultKeyServicer(vault_key_service_pb2_grpc.VaultKeyServiceServicer):
         self, request: pb.GetVaultKeyUsageRequest, context: Context
     ) -> pb.GetVaultKeyUsageResponse:
         """Show how full the caps of a vault key are."""
-        record, statuses = await self._administration.usage(request.vault_key_id, request.run_id)
+        record, statuses = await self._administration.usage(
+            request.vault_key_id, request.run_id, request.derived_key
+        )
         return pb.GetVaultKeyUsageResponse(
             vault_key=self._message(record), caps=[convert.cap_status(status) for status in statuses]
         )

@@ -21,6 +21,7 @@ from policy_server.store.connection import (
     store_unavailable,
 )
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
+from policy_server.store.scripts import newest_event
 
 _TIMEOUT_S = 5
 _LEASE_MS = 5_000
@@ -67,7 +68,7 @@ class RedisBacklog:
             entries, newest, (marked, marked_hash) = pipeline.execute()
         return Waiting(
             entries=[(int(entry_id.partition(b"-")[0]), fields) for entry_id, fields in entries],
-            newest=int(newest or 0),
+            newest=newest_event((newest or b"0").decode())[0],
             marked=int(marked or 0),
             marked_hash=bytes.fromhex((marked_hash or b"").decode()),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +24,8 @@ VERSION_MIN = (6, 2)
 
 _WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
-STORE_TIMEOUT_S = 0.25
-"""Half of the 500 ms in which a call must have its answer when Redis is away."""
+TIMEOUT_MS = 250
+"""How long Redis may take unless said otherwise: half of the 500 ms in which a call must have its answer."""
 
 STORE_FAILURES = (RedisError, RedisClusterException, OSError)
 """What comes of a command when Redis fails. That a cluster can't be used is no `RedisError`."""
@@ -68,30 +69,65 @@ SYSTEM_TRUST = StoreTrust()
 """Trusts the system's CAs, and shows nothing."""
 
 
-def connect(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
+class ServerWatch:
+    """Sees when another redis-server answers: one started anew, or in the place of another."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """``changed`` is called then, before anything is asked of the new one."""
+        self._changed = changed
+        self._run_id = ""
+
+    async def connected(self, connection: Any) -> None:
+        """Prepare a new connection."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        said = str(await connection.read_response())
+        run_id = next((line for line in said.splitlines() if line.startswith("run_id:")), "")
+        before, self._run_id = self._run_id, run_id
+        if before and run_id != before:
+            self._changed()
+
+
+def connect(
+    url: str,
+    trust: StoreTrust = SYSTEM_TRUST,
+    *,
+    timeout_ms: int = TIMEOUT_MS,
+    server_changed: Callable[[], None] | None = None,
+) -> redis.asyncio.Redis:
     """Return a client for ``url`` (redis://, rediss://, unix:// or redis+cluster://); it connects when used.
 
-    It never repeats a command by itself: a lost reply is answered by the
-    caller's repeat, which the scripts recognise. Raises `StoreUrlInvalid`.
+    Connecting, and each round trip, may take ``timeout_ms``. It never repeats
+    a command by itself: a lost reply is answered by the caller's repeat, which
+    the scripts recognise. ``server_changed`` is called when another server answers
+    than before, except in a cluster. Raises `StoreUrlInvalid`.
     """
+    timeout_s = timeout_ms / 1000
     if cluster := node_of_cluster(url):
-        return _connect_to_cluster(cluster, trust, socket_timeout=STORE_TIMEOUT_S)
+        return _connect_to_cluster(cluster, trust, reply_s=timeout_s, connect_s=timeout_s)
     try:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             **trust.options(url),
             max_connections=_CONNECTIONS_MAX,
-            timeout=STORE_TIMEOUT_S,
-            socket_timeout=STORE_TIMEOUT_S,
-            socket_connect_timeout=STORE_TIMEOUT_S,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
             decode_responses=True,
             protocol=2,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
+            redis_connect_func=ServerWatch(server_changed).connected if server_changed else None,
         )
     except ValueError:  # its text may have parts of the password
         raise StoreUrlInvalid(_URL_HINT) from None
     return redis.asyncio.Redis.from_pool(pool)
+
+
+def reply_limit_s(client: redis.asyncio.Redis | RedisCluster) -> float | None:
+    """Return how long replies to a client may take; None for one whose commands may block."""
+    limit: float | None = client.get_connection_kwargs()["socket_timeout"]
+    return limit
 
 
 def node_of_cluster(url: str) -> str:
@@ -100,15 +136,17 @@ def node_of_cluster(url: str) -> str:
     return f"{scheme}://{rest}" if rest and scheme in {"redis", "rediss"} else ""
 
 
-def _connect_to_cluster(url: str, trust: StoreTrust, *, socket_timeout: float | None) -> redis.asyncio.Redis:
+def _connect_to_cluster(
+    url: str, trust: StoreTrust, *, reply_s: float | None, connect_s: float
+) -> redis.asyncio.Redis:
     # It has no way to say the lowest version of TLS; Python's own is 1.2.
     options = {name: value for name, value in trust.options(url).items() if name != "ssl_min_version"}
     try:
         client = RedisCluster.from_url(
             url,
             **options,
-            socket_timeout=socket_timeout,
-            socket_connect_timeout=STORE_TIMEOUT_S,
+            socket_timeout=reply_s,
+            socket_connect_timeout=connect_s,
             decode_responses=True,
             protocol=2,
             retry=Retry(NoBackoff(), 3),
@@ -171,15 +209,18 @@ def _does_not_answer(error: Exception) -> StoreUnavailable:
     )
 
 
-def connect_watcher(url: str, trust: StoreTrust = SYSTEM_TRUST) -> redis.asyncio.Redis:
-    """Return a client whose commands may block, for streams that are watched."""
+def connect_watcher(
+    url: str, trust: StoreTrust = SYSTEM_TRUST, *, timeout_ms: int = TIMEOUT_MS
+) -> redis.asyncio.Redis:
+    """Return a client whose commands may block, for streams that are watched; connecting may not."""
+    timeout_s = timeout_ms / 1000
     if cluster := node_of_cluster(url):
-        return _connect_to_cluster(cluster, trust, socket_timeout=None)
+        return _connect_to_cluster(cluster, trust, reply_s=None, connect_s=timeout_s)
     return redis.asyncio.Redis.from_url(
         url,
         **trust.options(url),
         socket_timeout=None,
-        socket_connect_timeout=STORE_TIMEOUT_S,
+        socket_connect_timeout=timeout_s,
         decode_responses=True,
         protocol=2,
         retry=Retry(NoBackoff(), 0),

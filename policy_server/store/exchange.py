@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -25,13 +25,13 @@ from redis.exceptions import (
     SlotNotCoveredError,
 )
 
-from policy_server.store.connection import STORE_FAILURES, STORE_TIMEOUT_S, store_unavailable
+from policy_server.store.connection import STORE_FAILURES, reply_limit_s, store_unavailable
 from policy_server.store.keys import ACCOUNTS
 
 Command = tuple[Any, ...]
 
-_WAIT_MS = 150
-"""How long replicas may take; less than the whole may."""
+_REPLICAS_SHARE = 0.6
+"""How much of the time for a round trip replicas may take."""
 
 _ROUNDS_MAX = 3
 """How often a command is sent anew because its slot is elsewhere now."""
@@ -43,16 +43,30 @@ class NotReplicated(RedisError):
     """Fewer replicas than wanted have it in time. It may be carried out, or lost in a failover."""
 
 
+class OtherServer(RedisError):
+    """Another server answers than the one that the commands were meant for. None was sent."""
+
+
 async def exchange(
-    client: redis.asyncio.Redis | RedisCluster, commands: Sequence[Command], *, replicas: int = 0
+    client: redis.asyncio.Redis | RedisCluster,
+    commands: Sequence[Command],
+    *,
+    replicas: int = 0,
+    is_meant: Callable[[], bool] = lambda: True,
 ) -> list[Any]:
-    """Send all commands and return their replies, or in their place what went wrong."""
+    """Send all commands and return their replies, or in their place what went wrong.
+
+    ``is_meant`` is asked once there is a connection, which may be to another server
+    than before; where it says no, nothing is sent. A cluster's nodes are not asked.
+    """
     try:
-        async with asyncio.timeout(STORE_TIMEOUT_S):
+        async with asyncio.timeout(reply_limit_s(client)):
             if isinstance(client, RedisCluster):
                 return await _with_cluster(client, commands, replicas)
             connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
             try:
+                if not is_meant():
+                    raise OtherServer("another Redis answers than before")
                 return await _over(connection, commands, replicas)
             finally:
                 await client.connection_pool.release(connection)
@@ -85,7 +99,8 @@ async def time_ms(client: redis.asyncio.Redis | RedisCluster, key: str) -> int:
 
 
 async def _over(connection: AbstractConnection, commands: Sequence[Command], replicas: int) -> list[Any]:
-    wait: list[Command] = [("WAIT", replicas, _WAIT_MS)] if replicas else []
+    wait_ms = int(_REPLICAS_SHARE * 1000 * (connection.socket_timeout or 0))
+    wait: list[Command] = [("WAIT", replicas, wait_ms)] if replicas else []
     packed = [hiredis.pack_command(command) for command in (*commands, *wait)]
     try:
         await connection.send_packed_command(packed)

@@ -36,11 +36,12 @@ class Ledger:
 
     def __init__(self) -> None:
         self.sequence = 0
+        self.tip = ""
         self.keys: dict[str, Image] = {}
 
     def apply(self, sequence: int, event: Mapping[str, str]) -> None:
         """Bring the ledger to what it was after one event; they come in order."""
-        self.sequence = sequence
+        self.sequence, self.tip = sequence, event.get("tip", "")
         images = event.get("images")
         if images is None:
             return

@@ -55,7 +55,7 @@ class AccountKeys:
 
     @property
     def sequence(self) -> str:
-        """String: number of the newest audit event."""
+        """String: number and tip of the newest audit event, as ``<number> <tip>``."""
         return f"{self._root}sequence"
 
     @property

@@ -130,7 +130,7 @@ class RedisLedger:
             [_run(vault_key_id, run_id), _facts(facts)],
         )
         status, *_ = await self._scripts.run_one("unfreeze", run)
-        return status == "done"
+        return bool(status == "done")
 
     async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
         """Return unknown holds of the cursor's account, the oldest first."""
@@ -176,6 +176,7 @@ class RedisLedger:
         asked: dict[str, Any] = {
             "key_version": question.key_version,
             "account_version": question.account_version,
+            "epoch": question.epoch,
             "effect": effect is not None,
             "authorization_id": authorization_id,
             "fingerprint": question.fingerprint,
@@ -352,8 +353,8 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
     if status == "out_of_span":
         return OutOfSpan(int(said[0]))
     allowed, reason, rule, attempt, duplicate, replay, object_id, deadline, shadow_reason = said[:9]
-    asked, currency, needed, froze = said[9:13]
-    numbers = [int(number) for number in said[13:]]
+    asked, currency, froze = said[9:12]
+    settled, held, takes = said[12::3], said[13::3], said[14::3]
     return Answer(
         allowed=bool(allowed),
         reason=DenyReason(reason) if reason else None,
@@ -365,9 +366,9 @@ def _answer(question: Question, reply: list[str]) -> Answer | Stale | OutOfSpan:
         expires_at_ms=int(deadline),
         shadow_reason=DenyReason(shadow_reason) if shadow_reason else None,
         asked=Amount(int(asked), currency) if asked else None,
-        needed=int(needed) if needed else None,
         froze=bool(froze),
-        counts=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
+        counts=tuple(zip(map(int, settled), map(int, held), strict=True)),
+        takes=tuple(int(one) if one else None for one in takes),
     )
 
 
@@ -387,7 +388,7 @@ def _unresolved(account: str, authorization_id: str, fields: dict[str, str]) -> 
         held=Amount(int(fields["amount"]), currency) if currency else None,
         effect_name=call["idempotency_key"],
         object_id=fields["object_id"],
-        sender=call.get("sender", ""),
+        sender="" if "several_senders" in fields else call.get("sender", ""),
         held_at_ms=int(fields["held_at"]),
         last_send_ms=max(int(fields["deadline"]), int(fields.get("sent_at", 0))),
     )

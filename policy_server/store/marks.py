@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import redis.asyncio
 
-from policy_server.core.continuity import Mark
-from policy_server.store.exchange import Command, ask
-from policy_server.store.keys import ACCOUNTS, AccountKeys
+from policy_server.core.continuity import Found, Mark
+from policy_server.core.errors import SpendgateError
+from policy_server.store.exchange import ask
+from policy_server.store.keys import ACCOUNTS
+from policy_server.store.scripts import Reply, Run, command, newest_event, run_all, script
 
-
-def mark_commands(names: AccountKeys) -> list[Command]:
-    """Return what asks for the epoch of an account's ledger, and for its newest event's number."""
-    return [("HGET", names.record, "epoch"), ("GET", names.sequence)]
+_GOES_ON = {"here": True, "behind": None, "lost": False}
 
 
 class RedisMarks:
@@ -26,20 +25,23 @@ class RedisMarks:
         """Give an account without a ledger one of this name; return the name of the one it has."""
         # First, so that no ledger is ever without: left behind by a crash, it points nowhere.
         await ask(self._client, [("SADD", ACCOUNTS, account)])
-        record = AccountKeys(account).record
-        commands = [("HSETNX", record, "epoch", epoch), ("HGET", record, "epoch")]
-        _, present = await ask(self._client, commands)
-        return str(present)
+        (reply,) = await self._run("begin", [(account, Mark(epoch, 0))])
+        return str(reply[2])
 
-    async def marks(self, accounts: Sequence[str]) -> list[Mark]:
-        """Return how far the ledger of each account has come."""
-        if not accounts:
-            return []
-        values = await ask(
-            self._client,
-            [command for account in accounts for command in mark_commands(AccountKeys(account))],
-        )
+    async def look(self, known: Sequence[tuple[str, Mark]]) -> list[Found]:
+        """Return what there is in the place of each ledger; one that lacks something is closed to all."""
+        replies = await self._run("read", known)
         return [
-            Mark(epoch or "", int(sequence or 0))
-            for epoch, sequence in zip(values[::2], values[1::2], strict=True)
+            Found(Mark(epoch, *newest_event(reached)), _GOES_ON[status])
+            for status, reached, epoch, *_ in replies
         ]
+
+    async def _run(self, name: str, marks: Sequence[tuple[str, Mark]]) -> list[Reply]:
+        which = script(name)
+        commands = [command(which, Run(account, [], []), mark) for account, mark in marks]
+        replies = []
+        for reply in await run_all(self._client, which, commands):
+            if isinstance(reply, SpendgateError):
+                raise reply
+            replies.append(reply)
+        return replies

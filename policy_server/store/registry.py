@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from policy_server.core.continuity import Continuity, Mark, continues
-from policy_server.core.errors import LedgerLost, NameTaken, VersionConflict
+from policy_server.core.continuity import Continuity
+from policy_server.core.errors import NameTaken, VersionConflict
 from policy_server.core.policy import Policy, cap_from_dict
 from policy_server.core.ports import AccountRecord, KeyRecord
 from policy_server.store.accounts import RedisAccounts
 from policy_server.store.exchange import ask, time_ms
 from policy_server.store.keys import AccountKeys, account_of_key
-from policy_server.store.marks import mark_commands
 from policy_server.store.scripts import Run, Scripts
 
 
@@ -40,9 +39,9 @@ class RedisRegistry:
         """Return a vault key."""
         (account,) = await ask(self._client, [("GET", account_of_key(key_id))])
         if account is not None:
-            (fields,) = await self._read(account, [AccountKeys(account).key(key_id)])
+            epoch, (fields,) = await self._scripts.read(account, [AccountKeys(account).key(key_id)])
             if fields:
-                return _key_record(key_id, account, fields)
+                return _key_record(key_id, account, fields, epoch)
         return await self._search(key_id)
 
     async def _search(self, key_id: str) -> KeyRecord | None:
@@ -52,9 +51,9 @@ class RedisRegistry:
         for account, is_there in zip(accounts, found, strict=True):
             if is_there:
                 await ask(self._client, [("SET", account_of_key(key_id), account)])
-                (fields,) = await self._read(account, [AccountKeys(account).key(key_id)])
+                epoch, (fields,) = await self._scripts.read(account, [AccountKeys(account).key(key_id)])
                 if fields:
-                    return _key_record(key_id, account, fields)
+                    return _key_record(key_id, account, fields, epoch)
         # It may be unknown because it was lost, or because its account is.
         await self._continuity.check_all()
         await self._accounts.check_whole()
@@ -62,31 +61,24 @@ class RedisRegistry:
 
     async def account(self, account: str) -> AccountRecord:
         """Return an account, also one that nothing was ever set for."""
-        (fields,) = await self._read(account, [AccountKeys(account).record])
+        epoch, (fields,) = await self._scripts.read(account, [AccountKeys(account).record])
         budgets = json.loads(fields.get("budgets", "{}"))
         return AccountRecord(
             account=account,
             version=int(fields.get("version", 0)),
             budgets={name: tuple(cap_from_dict(cap) for cap in caps) for name, caps in budgets.items()},
             freeze_reason=fields.get("freeze_reason"),
+            epoch=epoch,
         )
 
     async def keys(self, account: str, offset: int, limit: int) -> list[KeyRecord]:
         """Return vault keys of the account, oldest first."""
         names = AccountKeys(account)
         (key_ids,) = await ask(self._client, [("ZRANGE", names.key_ids, offset, offset + limit - 1)])
-        found = await self._read(account, [names.key(key_id) for key_id in key_ids])
-        return [_key_record(key_id, account, fields) for key_id, fields in zip(key_ids, found, strict=True)]
-
-    async def _read(self, account: str, keys: Sequence[str]) -> list[dict[str, str]]:
-        """Return hashes of an account's ledger; raises `LedgerLost` when it is not the one known."""
-        names = AccountKeys(account)
-        expected = await self._continuity.expected(account)
-        commands = [*mark_commands(names), *(("HGETALL", key) for key in keys)]
-        epoch, sequence, *found = await ask(self._client, commands)
-        if expected and not continues(expected, Mark(epoch or "", int(sequence or 0))):
-            raise LedgerLost(account)
-        return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found]
+        epoch, found = await self._scripts.read(account, [names.key(key_id) for key_id in key_ids])
+        return [
+            _key_record(key_id, account, fields, epoch) for key_id, fields in zip(key_ids, found, strict=True)
+        ]
 
     async def accounts(self) -> list[str]:
         """Return the accounts that have a ledger, in order."""
@@ -154,6 +146,7 @@ class RedisRegistry:
             AccountKeys(old.account).record,
             {
                 "expected": old.version,
+                **_read_in(old.epoch),
                 "set": _flat(changed),
                 "unset": unset,
             },
@@ -166,6 +159,7 @@ class RedisRegistry:
     ) -> int:
         change = {
             "expected": expected,
+            **_read_in(record.epoch),
             "set": _flat(changed),
             "unset": [],
             "key_id": record.key_id,
@@ -194,7 +188,7 @@ class RedisRegistry:
         return await time_ms(self._client, key)
 
 
-def _key_record(key_id: str, account: str, fields: Mapping[str, str]) -> KeyRecord:
+def _key_record(key_id: str, account: str, fields: Mapping[str, str], epoch: str) -> KeyRecord:
     revoked_at = fields.get("revoked_at")
     return KeyRecord(
         key_id=key_id,
@@ -207,7 +201,12 @@ def _key_record(key_id: str, account: str, fields: Mapping[str, str]) -> KeyReco
         revoked_at_ms=int(revoked_at) if revoked_at else None,
         root_public_key=fields.get("root_public_key", ""),
         revoked_derived=tuple(json.loads(fields.get("revoked_derived", "[]"))),
+        epoch=epoch,
     )
+
+
+def _read_in(epoch: str) -> dict[str, str]:
+    return {"epoch": epoch} if epoch else {}
 
 
 def _flat(fields: Mapping[str, str]) -> Sequence[str]:

@@ -23,7 +23,7 @@ from policy_server.store.connection import STORE_FAILURES, store_unavailable
 from policy_server.store.exchange import time_ms
 from policy_server.store.images import HOLD, SORTED_SETS, Image, Ledger
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
-from policy_server.store.scripts import Run, command, run_all, script
+from policy_server.store.scripts import Run, command, newest_event, run_all, script
 
 T = TypeVar("T")
 
@@ -69,13 +69,17 @@ class RedisRestorer:
             [self._claims.pop(account), str(restored.sequence), json.dumps({"detail": detail})],
         )
         which = script("restore")
-        (reply,) = await run_all(self._client, which, [command(which, run, Mark(epoch, restored.sequence))])
+        (reply,) = await run_all(
+            self._client,
+            which,
+            [command(which, run, Mark(epoch, restored.sequence), tip=secrets.token_hex(6))],
+        )
         if isinstance(reply, SpendgateError):
             raise reply
-        status, number = reply
+        status, reached = reply
         if status != "done":
             raise StoreUnavailable(f"another rebuild of account {account} has begun; see what it comes to")
-        return int(number)
+        return newest_event(reached)[0]
 
     async def _left_in_stream(
         self, names: AccountKeys, head: ArchiveHead, epoch: str
@@ -143,7 +147,7 @@ class RedisRestorer:
         async with self._client.pipeline(transaction=False) as pipeline:
             for overdue in _chunks(list(ledger.deadlines.items())):
                 pipeline.zadd(names.deadlines, dict(overdue))
-            pipeline.set(names.sequence, ledger.sequence)
+            pipeline.set(names.sequence, f"{ledger.sequence} {ledger.tip}")
             if head.sequence:
                 pipeline.hset(names.archived, mapping={"sequence": head.sequence, "hash": head.hash.hex()})
             await self._ask(pipeline.execute())

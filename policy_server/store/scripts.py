@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,12 +16,15 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from policy_server.core.continuity import Continuity, Mark
-from policy_server.core.errors import AuditBacklogFull, LedgerLost, SpendgateError
+from policy_server.core.errors import AuditBacklogFull, LedgerLost, SpendgateError, StoreUnavailable
 from policy_server.store.connection import STORE_FAILURES, store_unavailable
 from policy_server.store.exchange import Command, exchange
 from policy_server.store.keys import AccountKeys
 
-Reply = list[str]
+Reply = list[Any]
+
+_UNGUARDED = {"begin", "restore"}
+"""Scripts that come before there is a ledger to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Script:
 def script(name: str) -> Script:
     """Return the script ``scripts/<name>.lua``."""
     folder = files("policy_server.store") / "scripts"
-    parts = ("common", name) if name == "restore" else ("common", "guard", name)
+    parts = ("common", name) if name in _UNGUARDED else ("common", "guard", name)
     body = "".join((folder / f"{part}.lua").read_text() for part in parts)
     # Redis sends many short texts in one go, but each list by itself, and each wakes the reader.
     source = f"local function run()\n{body}\nend\nreturn cjson.encode(run())\n"
@@ -72,6 +77,8 @@ class Scripts:
         self._backlog_max = backlog_max
         self._replicas = replicas
         self._clock = clock
+        self._process = secrets.token_hex(4)
+        self._runs = itertools.count(1)
 
     def now_ms(self) -> int:
         """Return a test's time; 0 means the store's own."""
@@ -86,15 +93,24 @@ class Scripts:
         every script may be run again. With ``bounded``, nothing is done while too
         many events wait for the archive.
         """
+        store = self.continuity.stores_seen
         marks = await self._marks(runs)
         which = script(name)
         now, room = str(self.now_ms()), str(self._backlog_max if bounded else 0)
         commands = [
-            command(which, run, mark, now=now, room=room)
+            command(which, run, mark, now=now, room=room, tip=f"{self._process}{next(self._runs):x}")
             for run, mark in zip(runs, marks, strict=True)
             if isinstance(mark, Mark)
         ]
-        replies = iter(await run_all(self.client, which, commands, replicas=self._replicas))
+        replies = iter(
+            await run_all(
+                self.client,
+                which,
+                commands,
+                replicas=self._replicas,
+                is_meant=lambda: self.continuity.stores_seen == store,
+            )
+        )
         return [
             self._judged(run, mark, next(replies)) if isinstance(mark, Mark) else mark
             for run, mark in zip(runs, marks, strict=True)
@@ -106,6 +122,18 @@ class Scripts:
         if isinstance(reply, SpendgateError):
             raise reply
         return reply
+
+    async def read(self, account: str, keys: Sequence[str]) -> tuple[str, list[dict[str, str]]]:
+        """Return the epoch of an account's ledger, and hashes in it; raises `LedgerLost`."""
+        which = script("read")
+        mark = await self.continuity.expected(account) or Mark("", 0)
+        (reply,) = await run_all(self.client, which, [command(which, Run(account, keys, []), mark)])
+        judged = self._judged(Run(account, keys, []), mark, reply)
+        if isinstance(judged, SpendgateError):
+            raise judged
+        _, _, epoch, *found = judged
+        # An empty list comes as an empty object.
+        return epoch, [dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {} for flat in found]
 
     async def _marks(self, runs: Sequence[Run]) -> list[Mark | SpendgateError]:
         found: dict[str, Mark | SpendgateError] = {}
@@ -119,36 +147,59 @@ class Scripts:
     def _judged(self, run: Run, mark: Mark, reply: Any) -> Reply | SpendgateError:
         if isinstance(reply, SpendgateError):
             return reply
-        status, number = reply[0], int(reply[1])
+        status, reached = reply[0], reply[1]
         if status == "lost":
             return LedgerLost(run.account)
+        if status == "behind":
+            return StoreUnavailable(
+                "this policy server was away for long, and learns what has happened since"
+            )
         if status == "full":
             return AuditBacklogFull(run.account)
-        self.continuity.saw(run.account, mark.epoch, number)
+        if mark.epoch:
+            self.continuity.saw(run.account, Mark(mark.epoch, *newest_event(reached)))
         return list(reply)
 
 
-def command(which: Script, run: Run, mark: Mark, *, now: str = "0", room: str = "0") -> Command:
-    """Return the command that runs a script in the ledger of ``mark``."""
+def newest_event(reached: str) -> tuple[int, str]:
+    """Return number and tip of an event as Redis and the scripts write them."""
+    number, _, tip = reached.partition(" ")
+    return int(number), tip
+
+
+def command(
+    which: Script, run: Run, mark: Mark, *, now: str = "0", room: str = "0", tip: str = ""
+) -> Command:
+    """Return the command that runs a script in the ledger of ``mark``; its events get ``tip``."""
     names = AccountKeys(run.account)
     keys = (names.record, names.sequence, names.audit, names.archived, *run.keys)
-    return ("EVALSHA", which.sha, len(keys), *keys, now, mark.epoch, str(mark.sequence), room, *run.arguments)
+    known = f"{mark.sequence} {mark.tip}"
+    return ("EVALSHA", which.sha, len(keys), *keys, now, mark.epoch, known, room, tip, *run.arguments)
 
 
 async def run_all(
-    client: redis.asyncio.Redis, which: Script, commands: Sequence[Command], *, replicas: int = 0
+    client: redis.asyncio.Redis,
+    which: Script,
+    commands: Sequence[Command],
+    *,
+    replicas: int = 0,
+    is_meant: Callable[[], bool] = lambda: True,
 ) -> list[Any | SpendgateError]:
-    """Send all commands, which run the same script; one that Redis has forgotten is sent anew."""
+    """Send all commands, which run the same script; one that Redis has forgotten is sent anew.
+
+    ``is_meant`` is that of `exchange`.
+    """
     if not commands:
         return []
-    replies = await exchange(client, commands, replicas=replicas)
+    replies = await exchange(client, commands, replicas=replicas, is_meant=is_meant)
     forgotten = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if forgotten:
         try:
             await client.script_load(which.source)
         except STORE_FAILURES as error:
             return [store_unavailable(error)] * len(commands)
-        again = await exchange(client, [commands[index] for index in forgotten], replicas=replicas)
+        missing = [commands[index] for index in forgotten]
+        again = await exchange(client, missing, replicas=replicas, is_meant=is_meant)
         for index, reply in zip(forgotten, again, strict=True):
             replies[index] = reply
     return [

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecar.stripe.listing import Span, fetched, listed, united
-from sidecar.stripe.traces import TRACES, Changes, Makes, event_types
+from sidecar.stripe.traces import TRACES, Changes, Deletes, Makes, Trace, event_types
 from sidecar.vendor import Failed, Finding, Found, Look, NotFound, OpenCall, Succeeded
 
 _CLOCKS_APART_S = 300
@@ -53,6 +53,11 @@ class Event:
     def object_id(self) -> str:
         """The object that it is about."""
         return str(self.subject.get("id") or "")
+
+    @property
+    def declines(self) -> bool:
+        """Whether it says that a payment was turned down."""
+        return self.type.endswith((".payment_failed", ".failed"))
 
 
 class Events:
@@ -132,11 +137,16 @@ class _Search:
         findings: dict[str, Finding] = {}
         made: dict[Makes, list[str]] = {}
         for call in calls:
-            of_call = events.of(call.upstream_key)
-            if of_call:
-                findings[call.reference] = await self._outcome(call, of_call)
-                continue
             trace = TRACES.get(call.endpoint)
+            of_call = events.of(call.upstream_key)
+            about = self._about(call, trace, of_call)
+            if about:
+                findings[call.reference] = await self._outcome(call, about)
+                continue
+            if of_call and trace is None:
+                # It was carried out, and what it did is not seen: what was held counts.
+                findings[call.reference] = Found(Succeeded(), _shown(of_call[0]))
+                continue
             if isinstance(trace, Makes) and call.absence_counts and trace not in made:
                 made[trace] = await self._unaccounted(trace, events)
             findings[call.reference] = await self._absence(call, events, made)
@@ -155,31 +165,47 @@ class _Search:
             events.take(body)
         return events
 
-    async def _outcome(self, call: OpenCall, events: Sequence[Event]) -> Finding:
-        """Return what events of the call itself say, with the object as it is now."""
+    async def _outcome(self, call: OpenCall, about: Sequence[Event]) -> Finding:
+        """Return what the events of the call's change say, with the object as it is now."""
         trace = TRACES.get(call.endpoint)
-        kind = trace.kind if trace else self.kind_of(call.endpoint)
-        about = [one for one in events if one.kind == kind] or events
-        event = about[0]
+        declines = [one for one in about if one.declines]
+        event = next((one for one in about if not one.declines), about[0])
         path = self.path_of(event.object_id)
         now = await fetched(self.look, path, self.account) if path else None
+        if isinstance(trace, Deletes):
+            return self._deleted(call, event, now)
         body = now or event.subject
-        shown = f"event {event.id} ({event.type})"
-        if trace and event.kind == trace.kind:
-            declines = [one for one in about if one.type.endswith(".payment_failed")]
-            if event.kind == "charge" and body.get("status") == "failed":
-                return Found(Failed(), shown)
-            if declines and declines[0].type in event_types(trace):
-                return self._declined(call, body, declines[0])
-        return Found(self.read(call, body, event.request_id), shown, fresh=now is not None)
+        if trace and event.kind == "charge" and event.declines and body.get("status") == "failed":
+            return Found(Failed(), _shown(event))
+        if trace and declines and event.kind != "charge" and not _has_succeeded(trace, about):
+            return self._declined(call, body, declines[0], fresh=now is not None)
+        return Found(self.read(call, body, event.request_id), _shown(event), fresh=now is not None)
 
-    def _declined(self, call: OpenCall, body: Body, event: Event) -> Finding:
+    def _about(self, call: OpenCall, trace: Trace | None, events: Sequence[Event]) -> list[Event]:
+        """Return the events of the change that the call was to make, of the object that it was to change."""
+        kind = trace.kind if trace else self.kind_of(call.endpoint)
+        return [
+            one
+            for one in events
+            if call.object_id in {"", one.object_id}
+            and kind in {"", one.kind}
+            and (trace is None or one.type in event_types(trace))
+        ]
+
+    def _declined(self, call: OpenCall, body: Body, event: Event, *, fresh: bool) -> Finding:
         """A declined intent lives on, and its client secret can still pay it."""
-        shown = f"event {event.id} ({event.type})"
+        if event.kind != "payment_intent":
+            return Found(Failed(), _shown(event))
         reading = self.read(call, body, event.request_id)
-        if event.kind == "payment_intent" and isinstance(reading, Succeeded):
-            return Found(Failed(reading.money, reading.object_id), shown)
-        return Found(Failed(), shown)
+        if isinstance(reading, Succeeded) and reading.money is None:
+            return Found(reading, _shown(event), fresh=fresh)
+        return Found(Failed(reading.money, reading.object_id), _shown(event), fresh=fresh)
+
+    def _deleted(self, call: OpenCall, event: Event, now: Body | None) -> Finding:
+        """What is gone commits nothing any more; what is there all the same keeps what it counts."""
+        gone = now is None or now.get("deleted") is True
+        body = {"id": event.object_id, "object": event.kind, "deleted": gone}
+        return Found(self.read(call, body, event.request_id), _shown(event))
 
     async def _unaccounted(self, trace: Makes, events: Events) -> list[str]:
         """Return the objects of that time of which no event says how they began."""
@@ -201,12 +227,28 @@ class _Search:
             return Found(
                 Failed(), f"none of {events.seen} events has its key, and each {trace.kind} has another"
             )
-        if isinstance(trace, Changes):
-            path = self.path_of(call.object_id)
-            now = await fetched(self.look, path, self.account) if path else None
-            if now is not None and trace.undone(now):
-                return Found(Failed(), f"{call.object_id} was not changed so, it is {now.get('status')}")
-            return NotFound(
-                f"no event tells of it, but {call.object_id or 'its object'} may have been changed so"
-            )
+        if trace is not None:
+            return await self._unchanged(trace, call)
         return NotFound(f"no event tells of it, and of {call.endpoint} that proves nothing")
+
+    async def _unchanged(self, trace: Changes | Deletes, call: OpenCall) -> Finding:
+        """Say whether the object that the call was to change shows that it did not."""
+        path = self.path_of(call.object_id)
+        now = await fetched(self.look, path, self.account) if path else None
+        if now is not None and (now.get("id"), now.get("object")) == (call.object_id, trace.kind):
+            if isinstance(trace, Deletes) and not now.get("deleted"):
+                return Found(Failed(), f"{call.object_id} was not deleted, it is there")
+            if isinstance(trace, Changes) and trace.undone(now):
+                return Found(Failed(), f"{call.object_id} was not changed so, it is {now.get('status')}")
+        return NotFound(
+            f"no event tells of it, but {call.object_id or 'its object'} may have been changed so"
+        )
+
+
+def _shown(event: Event) -> str:
+    return f"event {event.id} ({event.type})"
+
+
+def _has_succeeded(trace: Trace, events: Sequence[Event]) -> bool:
+    """Tell whether one of these says that a change was made, whatever was declined before."""
+    return isinstance(trace, Changes) and any(not one.declines for one in events)

@@ -79,8 +79,11 @@ async def listed(
             raise CannotLook(f"what GET {path} answers is no list")
         for entry in entries:
             yield entry
-        if page.get("has_more") is not True:
+        more_behind = page.get("has_more")
+        if more_behind is False:
             return
+        if more_behind is not True:
+            raise CannotLook(f"a page of GET {path} does not say whether there is more")
         after = str(entries[-1].get("id") or "") if entries else ""
         if not after:
             raise CannotLook(f"a page of GET {path} is empty, and yet has more behind it")

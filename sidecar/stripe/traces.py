@@ -42,7 +42,16 @@ class Changes:
     """Whether an object was certainly never changed so; what can be undone again is no proof."""
 
 
-Trace = Makes | Changes
+@dataclass(frozen=True, slots=True)
+class Deletes:
+    """The endpoint deletes an object, which nobody can take back: what is still there never was deleted."""
+
+    kind: str
+    event: str
+    """Type of the event that it leaves."""
+
+
+Trace = Makes | Changes | Deletes
 
 
 def _never_tried(intent: Object) -> bool:
@@ -92,6 +101,7 @@ TRACES: dict[str, Trace] = {
     "POST /v1/payouts": Makes("payout", "/v1/payouts", ("payout.created",)),
     "POST /v1/topups": Makes("topup", "/v1/topups", ("topup.created",)),
     "POST /v1/invoiceitems": Makes("invoiceitem", "/v1/invoiceitems", ("invoiceitem.created",)),
+    "DELETE /v1/invoiceitems/{invoiceitem}": Deletes("invoiceitem", "invoiceitem.deleted"),
     "POST /v1/invoices": Makes("invoice", "/v1/invoices", ("invoice.created",)),
     "POST /v1/credit_notes": Makes("credit_note", "/v1/credit_notes", ("credit_note.created",)),
     "POST /v1/subscriptions": Makes(
@@ -123,4 +133,10 @@ TRACES: dict[str, Trace] = {
 
 def event_types(trace: Trace) -> tuple[str, ...]:
     """Return the types of the events that a call may have left."""
-    return (*trace.begins, *trace.fails) if isinstance(trace, Makes) else trace.events
+    match trace:
+        case Makes(begins=begins, fails=fails):
+            return (*begins, *fails)
+        case Changes(events=events):
+            return events
+        case Deletes(event=event):
+            return (event,)

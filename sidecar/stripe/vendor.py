@@ -385,8 +385,6 @@ def _as_answered(call: OpenCall, body: Mapping[str, Any], request_id: str) -> Su
     counts = row.rule is not None or row.step
     if counts and not row.apart and row.answers != "deleted" and body.get("object") != row.answer_object:
         return Succeeded()
-    if row.answers == "deleted":
-        body = {"id": call.object_id, "deleted": True}
     price = None
     if call.money is not None:
         # Whatever it refunds: what has not succeeded gives nothing back yet.

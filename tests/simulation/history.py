@@ -20,11 +20,12 @@ from policy_server.core.policy import Cap, Policy, RefundRule
 from policy_server.core.window import Window
 from policy_server.rpc.interceptors import Guard
 from policy_server.rpc.policy_service import PolicyServicer
-from policy_server.store import exchange
+from policy_server.store.connection import TIMEOUT_MS
+from policy_server.store.scripts import newest_event
 from sidecar import gate
 from sidecar.decisions import Decisions
 from sidecar.exchange import Answer, Request
-from sidecar.gate import Gate
+from sidecar.gate import SEND_WITHIN_S, Gate
 from sidecar.outbox import Outbox
 from sidecar.paced import PacedReads
 from sidecar.policy_link import PolicyLink
@@ -47,7 +48,6 @@ STRIPE_TIMEOUT_S = 20.0
 DECISION_TIMEOUT_S = 0.45
 QUIET_S = 600.0
 READS_PER_S = 5.0
-STORE_TIMEOUT_S = 0.25
 AGENTS_MAX = 4
 _SIDECAR_TOKEN, _ADMIN_TOKEN = SecretStr("sidecar-token"), SecretStr("admin-token")
 _SKEW_MAX_MS = 20 * MINUTE
@@ -121,7 +121,7 @@ class ServerNode:
         self._settler = core.settler
         guard = Guard(admin_token=_ADMIN_TOKEN, sidecar_token=_SIDECAR_TOKEN)
         self.rpc: Any = RpcServer(self.process, guard)
-        servicer = PolicyServicer(core.authorizer, core.settler)
+        servicer = PolicyServicer(core.authorizer, core.settler, store_timeout_ms=TIMEOUT_MS)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self.rpc)
         self.process.spawn(self._expire_holds())
         self.process.spawn(DrainerNode(world.archive, world.faults, world.now).run())
@@ -169,7 +169,9 @@ class SidecarNode:
         self.process.spawn(self.outbox.run())
         reads = PacedReads(world.stripe.upstream(self.process, STRIPE_TIMEOUT_S), per_second=READS_PER_S)
         vendors = [(_STRIPE, reads, upstream.sender)]
-        self.process.spawn(Reconciler(link, vendors, quiet_s=QUIET_S).run(_RECONCILE_EVERY_S))
+        self.process.spawn(
+            Reconciler(link, vendors, quiet_s=QUIET_S, clock_s=world.loop.time).run(_RECONCILE_EVERY_S)
+        )
 
     def handle(self, request: Request, answered: Callable[[asyncio.Future[Answer]], None]) -> None:
         """Take a request in."""
@@ -245,7 +247,7 @@ class World:
         return self.now() + self._store_ms
 
     def _note_post(self, number: int) -> None:
-        self.recorded_before[number] = int(self.store.ask("GET", SEQUENCE) or 0)
+        self.recorded_before[number] = newest_event(self.store.ask("GET", SEQUENCE) or "0")[0]
 
     async def run(self) -> None:
         """Tell the whole history."""
@@ -290,7 +292,7 @@ class World:
         self.loop.skip(_RECONCILE_PAUSE_MAX_S)
         await asyncio.sleep(2 * _RECONCILE_EVERY_S)
         # Now each reconciler has seen all that is unresolved, and at the end of this absence counts.
-        self.loop.skip(QUIET_S)
+        self.loop.skip(SEND_WITHIN_S + QUIET_S)
         await asyncio.sleep(4 * _RECONCILE_EVERY_S)
 
     async def _set_up_keys(self) -> None:
@@ -474,17 +476,13 @@ def _resolve(reply: asyncio.Future[Answer], answer: Answer) -> None:
 
 @contextmanager
 def _nothing_from_outside(seed: int) -> Iterator[None]:
-    """Make what programs draw for names and secrets come from the seed, and keep their logs quiet.
-
-    What other tests set for a real, busy machine does not hold here, where time is made up.
-    """
+    """Make what programs draw for names and secrets come from the seed, and keep their logs quiet."""
     chance = random.Random(f"{seed} secrets")
     logging.disable(logging.CRITICAL)
     drawn = random.getstate()
     random.seed(seed)
     with (
         mock.patch.object(secrets, "token_bytes", lambda size=32: chance.randbytes(size)),
-        mock.patch.object(exchange, "STORE_TIMEOUT_S", STORE_TIMEOUT_S),
         mock.patch.object(gate, "_clock_s", lambda: asyncio.get_running_loop().time()),
         mock.patch.object(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex()),
     ):

@@ -54,9 +54,9 @@ def _lua(name: str, *changes: tuple[str, str]) -> Mutation:
 def _timeout_is_not_sent() -> Iterator[None]:
     right = stripe_link._UpstreamLink.send
 
-    async def send(self: Any, forward: Any) -> Any:
+    async def send(self: Any, forward: Any, **more: Any) -> Any:
         try:
-            return await right(self, forward)
+            return await right(self, forward, **more)
         except NoAnswer as error:
             raise NotSent(str(error)) from None
 

@@ -23,6 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as StoreConnectionError
 
+from policy_server.store.connection import TIMEOUT_MS
 from policy_server.store.scripts import script
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedProcess
@@ -117,6 +118,7 @@ class RedisLink:
             connection_class=_Connection,
             link=self,
             server=server,
+            socket_timeout=TIMEOUT_MS / 1000,
             decode_responses=True,
             protocol=2,
             retry=Retry(NoBackoff(), 0),

@@ -146,7 +146,7 @@ class _UpstreamLink(Upstream):
         self._sidecar = sidecar
         self._timeout_s = timeout_s
 
-    async def send(self, forward: Forward) -> Answer:
+    async def send(self, forward: Forward, *, begin_within_s: float | None = None) -> Answer:
         sent = self._network.carry(self._sidecar, forward)
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -4,31 +4,31 @@
 -- KEYS  5 key record, 6 hold, 7 exposure, 8 deadlines, 9... one counter a cap; where
 --       the policy bounds repeated refusals in a run, then the run's refusals and the
 --       frozen runs
--- ARGV  5 the question as JSON, 6 the facts of the call as JSON, for the record
+-- ARGV  6 the question as JSON, 7 the facts of the call as JSON, for the record
 --
 -- Answers
 --   decided: allowed, reason, rule, attempt, duplicate, replay, object,
 --            deadline, shadow reason, amount and currency that the first call asked
---            for, what caps on money must have room for, whether this refusal froze the
---            run, settled and held of each cap
+--            for, whether this refusal froze the run; of each cap settled, held, and what
+--            the call takes of it, once that is known
 --   out_of_span: now
 --   stale: nothing
-local q, call = cjson.decode(ARGV[5]), ARGV[6]
+local q, call = cjson.decode(ARGV[6]), ARGV[7]
 local key_record, hold, exposure, deadlines = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local counters = {unpack(KEYS, 9)}
 
 if q.key_version > 0 and tonumber(redis.call('HGET', key_record, 'version') or 0) ~= q.key_version then
-  return {'stale', text(number)}
+  return {'stale', reached()}
 end
-if tonumber(account[2] or 0) ~= q.account_version then
-  return {'stale', text(number)}
+if q.epoch ~= epoch or tonumber(account[2] or 0) ~= q.account_version then
+  return {'stale', reached()}
 end
 if q.expires_at_ms and (now >= q.expires_at_ms) ~= q.expired then
-  return {'out_of_span', text(number), text(now)}
+  return {'out_of_span', reached(), text(now)}
 end
 for _, cap in ipairs(q.caps) do
   if now < cap.start_ms or (cap.end_ms > 0 and now >= cap.end_ms) then
-    return {'out_of_span', text(number), text(now)}
+    return {'out_of_span', reached(), text(now)}
   end
 end
 
@@ -94,20 +94,20 @@ local function frozen_for()
   end
 end
 
-local needed -- what caps on money must have room for, once that is known
+local takes = {} -- how much the call takes of each cap, once that is known
 local function answer(allowed, reason, rule, duplicate, replay, object, deadline)
   local flat = {
-    'decided', text(number), allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
-    replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '',
-    needed and text(needed) or '', froze and '1' or '',
+    'decided', reached(), allowed and '1' or '', reason or '', rule or '', text(attempt), duplicate and '1' or '',
+    replay or '', object or '', deadline or '0', q.shadow_reason or '', '', '', froze and '1' or '',
   }
   if duplicate then
     local first = cjson.decode(h.call)
     flat[12], flat[13] = first.amount or '', first.currency or ''
   end
-  for _, pair in ipairs(counts) do
+  for i, pair in ipairs(counts) do
     flat[#flat + 1] = text(pair[1])
     flat[#flat + 1] = text(pair[2])
+    flat[#flat + 1] = takes[i] and text(takes[i]) or ''
   end
   return flat
 end
@@ -153,6 +153,10 @@ if h.state and h.state ~= 'released' then
       -- found that those never arrived must not close this one.
       local before = math.max(tonumber(h.deadline), tonumber(h.sent_at or 0))
       set(hold, 'sent_at', text(math.max(now, before + 1)))
+      if cjson.decode(h.call).sender ~= cjson.decode(call).sender then
+        -- Nobody's credentials alone show what became of all sendings.
+        set(hold, 'several_senders', '1')
+      end
     end
     return decided(true, nil, nil, true, 'forward', h.object_id)
   elseif h.state == 'settled' and h.object_id ~= '' then
@@ -185,16 +189,33 @@ if x.currency == q.currency then
   amount = math.max(0, amount - unpromised(x))
 end
 
+-- For a cap of a derived key only what that cap itself has counted: else a key could
+-- move with a small cap what another key has counted.
+local sealed = {}
+for i, cap in ipairs(q.caps) do
+  if cap.sealed and cap.currency ~= '' then
+    sealed[i] = tonumber(q.amount)
+  end
+end
+local function lean_sealed(y, most)
+  for i, need in pairs(sealed) do
+    sealed[i] = math.max(0, need - math.min(most, unpromised_sealed(y, counters[i])))
+  end
+end
+if x.currency == q.currency then
+  lean_sealed({sealed = read_sealed(x.sealed), promised = x.promised}, math.huge)
+end
+
 -- Nor is held what the call takes over from objects that it absorbs, or gives back
 -- to the one that it refunds. That much is promised to it, so that no other call
 -- counts on it too. An object with a step under way promises nothing.
 local links = {}
 local function lean_on(object, most, restores)
   local values = redis.call('HMGET', q.exposure_prefix .. object,
-    'total', 'currency', 'promised', 'open', 'contended', 'changes')
+    'total', 'currency', 'promised', 'open', 'contended', 'changes', 'sealed')
   local y = {
     total = values[1], currency = values[2], promised = values[3],
-    open = values[4], contended = values[5], changes = values[6] or '0',
+    open = values[4], contended = values[5], changes = values[6] or '0', sealed = read_sealed(values[7]),
   }
   if is_busy(y) or (q.currency ~= '' and y.currency ~= q.currency) then
     return 0
@@ -204,6 +225,7 @@ local function lean_on(object, most, restores)
     links[#links + 1] = {
       object = object, promised = text(promised), changes = y.changes, restores = restores,
     }
+    lean_sealed(y, promised)
   end
   return promised
 end
@@ -215,9 +237,11 @@ if q.restored and q.restored ~= '' then
   amount = math.max(0, amount - lean_on(q.restored, q.currency == '' and math.huge or amount, true))
 end
 
-needed = amount
 for i, cap in ipairs(q.caps) do
-  local need = cap.currency ~= '' and not q.unpriced_in and amount or 1
+  takes[i] = cap.currency == '' and 1 or sealed[i] or amount
+end
+for i, cap in ipairs(q.caps) do
+  local need = cap.currency ~= '' and q.unpriced_in and 1 or takes[i]
   if need > 0 and need > tonumber(cap.limit) - counts[i][1] - counts[i][2]
     and (cap.sealed or refuse('cap_exceeded', cap.rule)) then
     return decided(false, 'cap_exceeded', cap.rule)
@@ -229,15 +253,20 @@ if q.validate_only then
   return answer(true)
 end
 
-local held_in = {} -- counters by currency
+local held_in, held_sealed = {}, {} -- by currency: counters, and what is held in those of derived keys
 for i, cap in ipairs(q.caps) do
   local counter = counters[i]
   if cap.currency ~= '' then
     -- Also when nothing is held: what is settled above the hold counts here.
-    counts[i][2] = counts[i][2] + amount
-    increase(counter, 'held', text(amount))
-    held_in[cap.currency] = held_in[cap.currency] or {}
-    table.insert(held_in[cap.currency], counter)
+    counts[i][2] = counts[i][2] + takes[i]
+    increase(counter, 'held', text(takes[i]))
+    if cap.sealed then
+      held_sealed[cap.currency] = held_sealed[cap.currency] or {}
+      held_sealed[cap.currency][counter] = text(takes[i])
+    else
+      held_in[cap.currency] = held_in[cap.currency] or {}
+      table.insert(held_in[cap.currency], counter)
+    end
   else
     -- A call that was let through stays counted, whatever becomes of it.
     counts[i][1] = counts[i][1] + 1
@@ -274,6 +303,10 @@ local fields = {
 if q.unpriced_in then
   fields[#fields + 1] = 'unpriced_in'
   fields[#fields + 1] = cjson.encode(q.unpriced_in)
+end
+if next(held_sealed) then
+  fields[#fields + 1] = 'sealed'
+  fields[#fields + 1] = cjson.encode(held_sealed)
 end
 if #links > 0 then
   fields[#fields + 1] = 'links'

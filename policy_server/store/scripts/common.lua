@@ -1,21 +1,33 @@
 -- What every script shares. Money and times travel as text, because cjson and
 -- Redis would write a large number with an exponent.
 --
--- KEYS  1 account record, 2 sequence, 3 audit stream, 4 mark of the archive;
+-- KEYS  1 account record, 2 newest event, 3 audit stream, 4 mark of the archive;
 --       a script's own follow
--- ARGV  1 now in ms or 0, 2 epoch and 3 sequence that the server knows of,
---       4 how many events may wait for the archive, or 0 for any number;
---       a script's own follow
+-- ARGV  1 now in ms or 0, 2 epoch and 3 newest event that the server knows of,
+--       4 how many events may wait for the archive, or 0 for any number, 5 tip of the
+--       events that are written; a script's own follow
 --
--- Every script answers a flat list: status, number of the newest audit event, and
--- what it says itself.
-local account_record, sequence, stream, archived = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local epoch = ARGV[2]
-local number = tonumber(redis.call('GET', sequence) or 0)
+-- An event is known by its number and its tip, which no other event of that number
+-- has: two ledgers that went apart differ in it.
+--
+-- Every script answers a flat list: status, the newest audit event, and what it
+-- says itself.
+local account_record, newest, stream, archived = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, own_tip = ARGV[2], ARGV[5]
 
--- Whole numbers below 2^53, which %d writes faster than a format for fractions does.
+local function number_and_tip(event)
+  local number, tip = string.match(event or '', '^(%d+) ?(.*)$')
+  return tonumber(number or 0), tip or ''
+end
+
+local number, tip = number_and_tip(redis.call('GET', newest))
+
 local function text(number)
   return string.format('%d', number)
+end
+
+local function reached()
+  return text(number) .. ' ' .. tip
 end
 
 -- The store's clock decides, so that servers whose clocks differ agree. A test
@@ -31,7 +43,7 @@ end
 -- the ledger can be made anew from its events. A field '' is the time when the key
 -- goes, 0 for never; '!' says that what was there before is gone; false, that the field is.
 local changed = {}
-local root_length = #sequence - #'sequence'
+local root_length = #newest - #'sequence'
 
 local function image(key)
   local name = string.sub(key, root_length + 1)
@@ -83,7 +95,8 @@ local function remove(key)
 end
 
 -- Appends one audit event: the call it is about, as JSON, and facts, of which
--- empty ones are left out. Its number is its stream id, so a gap shows.
+-- empty ones are left out. Its number is its stream id, so a gap shows; `after` is
+-- the tip of the event before it.
 local function record(kind, call, facts)
   local fields = {'time', text(now), 'kind', kind, 'call', call}
   for i = 1, #facts, 2 do
@@ -94,11 +107,14 @@ local function record(kind, call, facts)
   end
   local last = #fields
   fields[last + 1], fields[last + 2] = 'epoch', epoch
+  fields[last + 3], fields[last + 4] = 'after', tip
+  fields[last + 5], fields[last + 6] = 'tip', own_tip
   if next(changed) then
-    fields[last + 3], fields[last + 4] = 'images', cjson.encode(changed)
+    fields[last + 7], fields[last + 8] = 'images', cjson.encode(changed)
     changed = {}
   end
-  number = redis.call('INCR', sequence)
+  number, tip = number + 1, own_tip
+  redis.call('SET', newest, reached())
   redis.call('XADD', stream, text(number) .. '-0', unpack(fields))
 end
 
@@ -149,9 +165,20 @@ end
 
 -- What a vault key has counted for one object of the vendor: a total in one
 -- currency, and as bookings, the newest last, which part of it stands in which
--- counters. `changes` says how often a step or an observation has set it.
+-- counters. `changes` says how often a step or an observation has set it. `sealed`
+-- is what caps of derived keys have counted for it, by their counters: each by itself,
+-- at most what the object commits, and no part of the total.
+local function read_sealed(written)
+  local sealed = {}
+  for counter, amount in pairs(written and cjson.decode(written) or {}) do
+    sealed[counter] = tonumber(amount)
+  end
+  return sealed
+end
+
 local function read_exposure(key)
   local x = read(key)
+  x.had_sealed, x.sealed = x.sealed, read_sealed(x.sealed)
   x.key, x.new = key, not x.total
   x.total = tonumber(x.total or 0)
   x.bookings = x.bookings and cjson.decode(x.bookings) or {}
@@ -163,6 +190,13 @@ local function keep_exposure(x, retention_ms)
     'bookings', cjson.encode(x.bookings), 'changes', x.changes or '0')
   if x.unpriced then
     set(x.key, 'unpriced', x.unpriced)
+  end
+  if x.had_sealed or next(x.sealed) then
+    local written = {}
+    for counter, amount in pairs(x.sealed) do
+      written[counter] = text(amount)
+    end
+    set(x.key, 'sealed', cjson.encode(written))
   end
   if x.new then
     keep_until(x.key, now + retention_ms)
@@ -177,6 +211,9 @@ local function must_be_here(keys, xs)
       for _, counter in ipairs(booking.counters) do
         keys[#keys + 1] = counter
       end
+    end
+    for counter in pairs(x.sealed) do
+      keys[#keys + 1] = counter
     end
   end
   if #keys > 0 then
@@ -210,10 +247,32 @@ local function book(x, amount, counters)
   x.bookings[#x.bookings + 1] = {amount = text(amount), counters = counters}
 end
 
+-- How much a cap of a derived key has counted for the object that no call under way
+-- was promised.
+local function unpromised_sealed(y, counter)
+  return math.max(0, (y.sealed[counter] or 0) - tonumber(y.promised or 0))
+end
+
+-- Brings what a cap of a derived key counts for the object to `amount`. One that counts
+-- nothing remembers that its key has taken a step.
+local function count_sealed(x, counter, amount)
+  local more = amount - (x.sealed[counter] or 0)
+  if more ~= 0 then
+    add({counter}, 'settled', more)
+  end
+  x.sealed[counter] = amount
+end
+
 -- Counts `surplus` less: the newest booking gives back first, each in the windows
 -- where it counted. One that says where to count stays, if only with nothing in it.
+-- No cap of a derived key counts more for the object than it commits.
 local function give_back(x, surplus)
   x.total = x.total - surplus
+  for counter, amount in pairs(x.sealed) do
+    if amount > x.total then
+      count_sealed(x, counter, x.total)
+    end
+  end
   for i = #x.bookings, 1, -1 do
     local booking = x.bookings[i]
     local booked = tonumber(booking.amount)

@@ -1,11 +1,11 @@
 -- Marks holds whose deadline has passed unknown. They keep counting.
 --
 -- KEYS  5 deadlines
--- ARGV  5 prefix of holds, 6 how many at most
+-- ARGV  6 prefix of holds, 7 how many at most
 --
 -- Answers how many there were.
-local deadlines, prefix = KEYS[5], ARGV[5]
-local overdue = redis.call('ZRANGEBYSCORE', deadlines, '-inf', text(now), 'LIMIT', '0', ARGV[6])
+local deadlines, prefix = KEYS[5], ARGV[6]
+local overdue = redis.call('ZRANGEBYSCORE', deadlines, '-inf', text(now), 'LIMIT', '0', ARGV[7])
 for _, id in ipairs(overdue) do
   local hold = prefix .. id
   local h = read(hold)
@@ -15,4 +15,4 @@ for _, id in ipairs(overdue) do
     redis.call('ZREM', deadlines, id)
   end
 end
-return {'done', text(number), text(#overdue)}
+return {'done', reached(), text(#overdue)}

@@ -3,32 +3,32 @@
 -- now, and records it.
 --
 -- KEYS  5 hold, 6 deadlines
--- ARGV  5 the settlement as JSON
+-- ARGV  6 the settlement as JSON
 --
 -- Answers state and overrun; status is done, not_found, closed or sent_again.
-local s = cjson.decode(ARGV[5])
+local s = cjson.decode(ARGV[6])
 local hold, deadlines = KEYS[5], KEYS[6]
 local h = read(hold)
 
 if not h.state then
-  return {'not_found', text(number), '', ''}
+  return {'not_found', reached(), '', ''}
 end
 if tonumber(h.attempt) ~= s.attempt then
-  return {'closed', text(number), 'at attempt ' .. h.attempt, ''}
+  return {'closed', reached(), 'at attempt ' .. h.attempt, ''}
 end
 
 local after = ({succeeded = 'settled', failed = 'released', unknown = 'unknown'})[s.outcome]
 if h.state == after or (h.state == 'settled' and after == 'unknown') then
-  return {'done', text(number), h.state, h.overrun or ''}
+  return {'done', reached(), h.state, h.overrun or ''}
 end
 -- Evidence that money moved is never refused: a released hold may still settle.
 local was_released = h.state == 'released'
 if h.state == 'settled' or (was_released and after ~= 'settled') then
-  return {'closed', text(number), h.state, ''}
+  return {'closed', reached(), h.state, ''}
 end
 
 if s.unless_sent_after and tonumber(h.sent_at or 0) > s.unless_sent_after then
-  return {'sent_again', text(number), h.state, ''}
+  return {'sent_again', reached(), h.state, ''}
 end
 
 local object = s.object_id ~= '' and s.object_id or h.object_id
@@ -38,7 +38,7 @@ local held = tonumber(h.amount)
 -- A call that failed may leave an object behind that still commits money.
 local counts = after == 'settled' or (after == 'released' and s.amount)
 
-local x = {total = 0, bookings = {}}
+local x = {total = 0, bookings = {}, sealed = {}}
 if counts then
   if counted_object ~= '' then
     x = read_exposure(s.exposure_prefix .. counted_object)
@@ -50,9 +50,18 @@ if counts then
   end
 end
 local counters = cjson.decode(h.counters)[h.currency] or {}
+local sealed = h.sealed and cjson.decode(h.sealed)[h.currency] or {} -- what is held, by counter
+local sealed_counters = {}
+for counter in pairs(sealed) do
+  sealed_counters[#sealed_counters + 1] = counter
+end
+table.sort(sealed_counters)
 local links = h.links and cjson.decode(h.links) or {}
 do
   local keys, xs = {unpack(counters)}, {x}
+  for _, counter in ipairs(sealed_counters) do
+    keys[#keys + 1] = counter
+  end
   if h.object_id ~= '' then
     keys[#keys + 1] = s.exposure_prefix .. h.object_id
   end
@@ -99,7 +108,10 @@ local function absorb(others)
       for _, booking in ipairs(y.bookings) do
         x.bookings[#x.bookings + 1] = booking
       end
-      y.total, y.bookings = 0, {}
+      for counter, amount in pairs(y.sealed) do
+        x.sealed[counter] = (x.sealed[counter] or 0) + amount
+      end
+      y.total, y.bookings, y.sealed = 0, {}, {}
       set_anew(y)
       keep_exposure(y, s.retention_ms)
     end
@@ -122,6 +134,36 @@ local function restore(others, most)
   return 0
 end
 
+-- The same for a cap of a derived key, of what that cap has counted.
+local function restore_sealed(others, counter, most)
+  for _, y in ipairs(others) do
+    if y.restores then
+      local back = math.min(most, unpromised_sealed(y, counter))
+      if back > 0 then
+        count_sealed(y, counter, y.sealed[counter] - back)
+        keep_exposure(y, s.retention_ms)
+      end
+      return back
+    end
+  end
+  return 0
+end
+
+-- Brings what a cap of a derived key counts for the object to what the call has led
+-- to: all of what the object commits, whoever else has counted that. Returns whether
+-- it is more than was held there.
+local function settle_sealed(counter, told, before, may_lower, others)
+  local had, held_here = x.sealed[counter] or 0, tonumber(sealed[counter])
+  local above = (told and math.max(told, before) or held_here + had - before) - had
+  if above > 0 then
+    above = above - (told and restore_sealed(others, counter, above) or 0)
+    count_sealed(x, counter, had + above)
+  elseif may_lower then
+    count_sealed(x, counter, had + above)
+  end
+  return above > held_here
+end
+
 -- Brings exposure and counters to what the call has led to, but never below while
 -- it is not sure that this outcome is the object's last: when nobody said an
 -- amount, when it is a replay, when other steps were under way, or when the call
@@ -133,19 +175,26 @@ local function settle(unchanged)
   local others = tonumber(x.open or 0) - (own_step and not was_released and 1 or 0)
   local may_lower = said and not s.stale and x.contended ~= '1' and others <= 0
   if x.currency ~= h.currency then
-    x.total, x.bookings, x.currency, x.new = 0, {}, h.currency, true
+    x.total, x.bookings, x.sealed, x.currency, x.new = 0, {}, {}, h.currency, true
   end
-  local before = own_step and 0 or x.total
+  local before, before_sealed = own_step and 0 or x.total, {}
+  for _, counter in ipairs(sealed_counters) do
+    before_sealed[counter] = own_step and 0 or x.sealed[counter] or 0
+  end
   absorb(unchanged)
   -- What refunds gave back stays given back, though the vendor tells of all that came in.
   local told = said and tonumber(s.amount) - tonumber(x.restored or 0)
   local total = told and math.max(told, before) or held + x.total - before
   local above = total - x.total
-  local uncounted = #counters == 0 and above > 0
+  local sealed_above = false
+  for _, counter in ipairs(sealed_counters) do
+    sealed_above = settle_sealed(counter, told, before_sealed[counter], may_lower, unchanged) or sealed_above
+  end
+  local uncounted = #counters == 0 and #sealed_counters == 0 and above > 0
   if uncounted then
     above = 0
   end
-  if above > 0 or (#x.bookings == 0 and #counters > 0) then
+  if above > 0 or (#x.bookings == 0 and #counters + #sealed_counters > 0) then
     above = math.max(0, above)
     -- What a refund gave back elsewhere is part of it, and counts nowhere.
     local restored = said and restore(unchanged, above) or 0
@@ -165,7 +214,7 @@ local function settle(unchanged)
   if uncounted and (h.object_id == '' or not own_step) then
     return total, true
   end
-  return x.total, above > held
+  return x.total, above > held or sealed_above
 end
 
 -- Whether a call without an amount may move `currency`, so that its caps count it.
@@ -184,6 +233,11 @@ local unchanged = {}
 if after ~= 'unknown' and not was_released then
   if held > 0 then
     add(counters, 'held', -held)
+  end
+  for counter, held_here in pairs(sealed) do
+    if tonumber(held_here) > 0 then
+      add({counter}, 'held', -held_here)
+    end
   end
   unchanged = end_promises()
 end
@@ -222,4 +276,4 @@ record('settlement', h.call, {
   'vendor_request_id', s.vendor_request_id, 'http_status', s.http_status, 'latency_ms', s.latency_ms,
   'detail', s.evidence or '',
 })
-return {'done', text(number), after, overrun and '1' or ''}
+return {'done', reached(), after, overrun and '1' or ''}

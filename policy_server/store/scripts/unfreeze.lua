@@ -1,13 +1,13 @@
 -- Lets a frozen run go on, and records it.
 --
 -- KEYS  5 frozen runs, 6 the run's refusals
--- ARGV  5 the run within the frozen runs, 6 the facts as JSON, for the record
+-- ARGV  6 the run within the frozen runs, 7 the facts as JSON, for the record
 --
 -- Status is done, or not_frozen.
-if redis.call('ZREM', KEYS[5], ARGV[5]) == 0 then
-  return {'not_frozen', text(number)}
+if redis.call('ZREM', KEYS[5], ARGV[6]) == 0 then
+  return {'not_frozen', reached()}
 end
-image(KEYS[5])[ARGV[5]] = false
+image(KEYS[5])[ARGV[6]] = false
 remove(KEYS[6])
-record('administration', ARGV[6], {})
-return {'done', text(number)}
+record('administration', ARGV[7], {})
+return {'done', reached()}

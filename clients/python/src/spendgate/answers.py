@@ -53,6 +53,7 @@ def _error(status: int, error: Mapping[str, Any], told: Mapping[str, Any]) -> er
         resets_at=_moment(told.get("resets_at")),
         allowed_endpoints=told.get("allowed_endpoints") or (),
         parameter=error.get("param") or told.get("parameter"),
+        run_frozen=told.get("run_frozen") is True,
     )
 
 

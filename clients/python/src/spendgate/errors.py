@@ -40,6 +40,7 @@ class SpendGateError(Exception):
         resets_at: datetime | None = None,
         allowed_endpoints: Sequence[str] = (),
         parameter: str | None = None,
+        run_frozen: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -61,6 +62,8 @@ class SpendGateError(Exception):
         """What the vault key may call, when the endpoint was refused."""
         self.parameter = parameter
         """The parameter or field at fault, when there is one."""
+        self.run_frozen = run_frozen
+        """Whether the run is frozen, by this refusal or before it: nothing more is allowed in it."""
 
     @property
     def remaining_money(self) -> Money | None:

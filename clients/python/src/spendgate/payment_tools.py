@@ -322,6 +322,9 @@ def _success(tool: PaymentTool, headers: Mapping[str, str], body: Mapping[str, A
 
 
 def _refusal(tool: PaymentTool, refused: errors.SpendGateError) -> _Read:
+    if refused.run_frozen:
+        text = _failure(tool, refused, "no, this run is frozen; tell the user")
+        return _Read(ToolAnswer(text, done=False, error=refused))
     left = refused.remaining_money
     if isinstance(refused, errors.CapExceeded) and left is not None and left.minor_units:
         text = _failure(tool, refused, f"with at most {left}, if less is of use; else tell the user")

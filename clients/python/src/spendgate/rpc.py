@@ -89,4 +89,5 @@ def refusal(verdict: pb.AuthorizeResponse) -> errors.Refused:
         resets_at=cap.reset_time.ToDatetime(UTC) if cap is not None and resets else None,
         allowed_endpoints=verdict.allowed_endpoints,
         parameter=verdict.rule if verdict.deny_reason == pb.DENY_REASON_PARAMETER_NOT_ALLOWED else None,
+        run_frozen=verdict.run_frozen,
     )

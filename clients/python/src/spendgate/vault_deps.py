@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from spendgate import derived_keys
 from spendgate.run import DEFAULT_SIDECAR, RUN_HEADER, STEP_HEADER, Run, name, safe_sidecar
 from spendgate.vault_key import SecretText, VaultKey, vault_key
 
@@ -36,7 +37,8 @@ class VaultDeps:
 
     run_id: str = ""
     """Name of the run, 1 to 128 printable ASCII characters. Keep it with the state of a run that can be
-    resumed. Left out, it is the framework's own, where that has one."""
+    resumed. Left out, it is the one that a derived key is for, or else the framework's own, where that has
+    one."""
 
     purposes: Sequence[str] = ()
     """What the run may pay for, or refund, such as ``("deposit", "balance")``; 1 to 120 characters each."""
@@ -62,6 +64,7 @@ class VaultDeps:
         for purpose in self.purposes:
             if len(name(purpose, "a purpose")) > _PURPOSE_LENGTH_MAX:
                 raise ValueError(f"a purpose must have at most {_PURPOSE_LENGTH_MAX} characters: {purpose!r}")
+        self.run_id = self.run_id or derived_keys.run_of(self.vault_key.get_secret_value())
         if self.run_id:
             name(self.run_id, RUN_HEADER)
 

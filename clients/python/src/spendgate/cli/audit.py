@@ -64,7 +64,12 @@ def _filter_option(flag: str, metavar: str | None, explanation: str) -> object:
 Run = Annotated[str, _filter_option("--run", "RUN", "Only this agent run.")]
 Key = Annotated[str, _filter_option("--key", "NAME_OR_ID", "Only this vault key; a revoked one by its id.")]
 Derived = Annotated[
-    str, _filter_option("--derived", "ID", "Only the derived key with this public id; --key takes one whole.")
+    str,
+    _filter_option(
+        "--derived",
+        "ID",
+        "Only the derived key with this public id, and those derived from it; --key takes one whole.",
+    ),
 ]
 DecisionOption = Annotated[Decision | None, _filter_option("--decision", None, "Only this verdict.")]
 KindOption = Annotated[Kind | None, _filter_option("--kind", None, "Only events of this kind.")]
@@ -246,6 +251,15 @@ def verify_trail(
             "--expect", metavar="SEQUENCE:HASH", help="An event that must be part of it.", show_default=False
         ),
     ] = "",
+    after: Annotated[
+        str,
+        typer.Option(
+            "--after",
+            metavar="SEQUENCE[:HASH]",
+            help="The event that an export was made to begin after.",
+            show_default=False,
+        ),
+    ] = "",
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -262,6 +276,7 @@ def verify_trail(
             *(["--account", account] if account else []),
             *(part for one in public_key or () for part in ("--public-key", str(one))),
             *(["--expect", expect] if expect else []),
+            *(["--after", after] if after else []),
             *(["--json"] if as_json else []),
             *(["--", target] if target else []),
         ],
@@ -336,7 +351,8 @@ def accept_loss(
 ) -> None:
     """Let an archive that has lost events go on after them, when no backup has them.
 
-    The gap stays visible: `spendgate audit verify` tells how many events are missing.
+    The gap stays visible: `spendgate audit verify` tells how many events are missing. Run it again when it
+    ended with an error: what accepts the loss is an event, and without it nobody believes it.
     """
     with connect_with(policy_address, data_dir, account) as server:
         request = pb.AcceptAuditLossRequest(account=server.account, reason=reason)
@@ -383,8 +399,10 @@ def _filter(
 
 
 def _is_of(event: pb.AuditEvent, derived_key_id: str) -> bool:
-    """Tell whether the event is of this derived key; of "" all are."""
-    return derived_key_id in {"", event.derived_key_id}
+    """Tell whether the event is of this derived key, or of one that comes from it; of "" all are."""
+    # Of a chain as the trail has it, the last is meant.
+    wanted = derived_key_id.rpartition("/")[2]
+    return not wanted or wanted in event.derived_key_id.split("/")
 
 
 def _events(server: PolicyServer, wanted: pb.AuditFilter, limit: int) -> Iterator[pb.AuditEvent]:

@@ -12,7 +12,7 @@ import typer
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from spendgate import rpc, transport
+from spendgate import rpc, setting_errors, transport
 from spendgate.cli.failure import CommandFailed, UsageWrong
 from spendgate.transport import PolicyServerTrust, TransportUnsafe
 from spendgate.v1 import (
@@ -153,14 +153,12 @@ def read_settings(kind: type[Settings], **options: Any) -> Settings:
 
     Raises `UsageWrong` when one of them can't be used.
     """
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return kind(**{name: value for name, value in options.items() if value is not None})
+        return kind(**given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
-            for problem in error.errors(include_input=False)
-        )
-        raise UsageWrong(f"the settings can't be used: {problems}") from None
+        said = "; ".join(setting_errors.problems(kind, error, given_as_option=given))
+        raise UsageWrong(f"the settings can't be used: {said}") from None
 
 
 def admin_token(settings: OperatorSettings) -> str:

@@ -14,7 +14,7 @@ import typer
 from pydantic import SecretStr
 from rich.text import Text
 
-from spendgate.cli import output, probes
+from spendgate.cli import output, probes, tls_probe
 from spendgate.cli.connection import DataDir, PolicyAddress, SidecarAddress, read_settings
 from spendgate.cli.output import AsJson
 
@@ -68,11 +68,10 @@ def _checks(settings: DoctorSettings) -> Iterator[Check]:
         "sidecar token", data_dir / "sidecar.token", settings.sidecar_token, "SPENDGATE_SIDECAR_TOKEN"
     )
     yield _redis(settings)
-    serving = _policy_server(settings)
-    yield serving
-    administration = _administration(settings, serving)
-    yield administration
-    yield _archive(settings, administration)
+    health = probes.health(settings)
+    yield _policy_server(settings, health)
+    yield _administration(settings, health)
+    yield _archive(settings, health)
     live = _sidecar_live(settings)
     yield live
     yield _sidecar_ready(settings, live)
@@ -135,19 +134,25 @@ def _redis(settings: DoctorSettings) -> Check:
     )
 
 
-def _policy_server(settings: DoctorSettings) -> Check:
-    problem = probes.health_problem(settings)
-    remedy = (
-        "start it with 'spendgate up' or 'spendgate policy-server', or give --policy-address; see its log"
-    )
-    if problem:
-        return Check("policy server", "wrong", problem, remedy)
+def _policy_server(settings: DoctorSettings, health: probes.Health) -> Check:
+    remedy = "see its log, and what else is wrong here"
+    if not health.answers:
+        remedy = (
+            "start it with 'spendgate up' or 'spendgate policy-server', or give --policy-address; see its log"
+        )
+    if health.problem:
+        tls = None if health.answers else tls_probe.policy_server_problem(settings)
+        return _unreachable("policy server", health.problem, remedy, tls)
     return Check("policy server", "ok", f"serving at {settings.policy_address}")
 
 
-def _administration(settings: DoctorSettings, serving: Check) -> Check:
+def _unreachable(name: str, problem: str, remedy: str, tls: tls_probe.Problem | None) -> Check:
+    return Check(name, "wrong", *((tls.detail, tls.remedy) if tls else (problem, remedy)))
+
+
+def _administration(settings: DoctorSettings, health: probes.Health) -> Check:
     name = "administration"
-    if serving.result != "ok":
+    if health.problem:
         return Check(name, "skipped", "the policy server does not serve")
     problem = probes.administration_problem(settings)
     if problem:
@@ -155,9 +160,9 @@ def _administration(settings: DoctorSettings, serving: Check) -> Check:
     return Check(name, "ok", "the policy server accepts the admin token")
 
 
-def _archive(settings: DoctorSettings, administration: Check) -> Check:
+def _archive(settings: DoctorSettings, health: probes.Health) -> Check:
     name = "audit archive"
-    if administration.result != "ok":
+    if not health.answers:
         return Check(name, "skipped", "the policy server can't be asked")
     problem = probes.archive_problem(settings)
     if problem:
@@ -171,7 +176,7 @@ def _sidecar_live(settings: DoctorSettings) -> Check:
     problem = probes.sidecar_problem(settings, "/healthz")
     remedy = "start it with 'spendgate up' or 'spendgate sidecar', or set SPENDGATE_SIDECAR_PORT"
     if problem:
-        return Check("sidecar", "wrong", problem, remedy)
+        return _unreachable("sidecar", problem, remedy, tls_probe.sidecar_problem(settings))
     return Check("sidecar", "ok", f"live at {settings.sidecar_url}")
 
 

@@ -249,7 +249,8 @@ def revoke_key(
         typer.Option(
             "--derived",
             metavar="ID",
-            help="End only the derived key with this public id, and those derived from it.",
+            help="End only the derived key with this public id, and those derived from it. Of a chain "
+            "such as a/b/c, as the audit trail has it, that is the last.",
             show_default=False,
         ),
     ] = "",
@@ -284,9 +285,9 @@ def _revoke_derived(server: PolicyServer, key: str, derived_key_id: str, *, as_j
     if as_json:
         output.print_json(output.as_dict(parent))
         return
+    ended = derived_key_id.rpartition("/")[2]
     output.print_line(
-        f"The key {derived_key_id} derived from {parent.name} ({parent.vault_key_id}) is revoked; its parent "
-        "works on."
+        f"The key {ended} derived from {parent.name} ({parent.vault_key_id}) is revoked; its parent works on."
     )
 
 

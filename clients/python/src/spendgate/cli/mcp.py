@@ -17,6 +17,8 @@ from spendgate.cli.connection import read_settings
 from spendgate.cli.failure import CommandFailed, UsageWrong
 from spendgate.run import DEFAULT_SIDECAR
 
+_LOOK_S = 2.0
+
 
 class McpSettings(BaseSettings):
     """Settings of the MCP server, as SPENDGATE_<NAME> in the environment."""
@@ -27,7 +29,7 @@ class McpSettings(BaseSettings):
     """Over stdio, whose limits hold. Over HTTP, clients send their own."""
 
     run_id: str | None = None
-    """Over stdio, the name of the run; a new one for each start unless given."""
+    """Over stdio, the name of the run; else the one that the key is for, else a new one for each start."""
 
     sidecar_url: str = DEFAULT_SIDECAR
     """Where the sidecar is."""
@@ -46,7 +48,8 @@ def mcp(  # noqa: PLR0917 - typer passes by name
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Name of the run; else SPENDGATE_RUN_ID, else a new one for each start. Not with --port.",
+            help="Name of the run, which a restart continues; else SPENDGATE_RUN_ID, else the run that the "
+            "key is for, else a new one for each start. Not with --port.",
             show_default=False,
         ),
     ] = None,
@@ -77,8 +80,9 @@ def mcp(  # noqa: PLR0917 - typer passes by name
 ) -> None:
     """Run an MCP server with tools to charge, pay and refund, through the sidecar.
 
-    Over stdio it uses the vault key in SPENDGATE_VAULT_KEY, and what it does until
-    it ends is one run. Over HTTP each client sends its own key and run.
+    Over stdio it uses the vault key in SPENDGATE_VAULT_KEY, and works in one run:
+    started again with the same name, it continues it. Over HTTP each client sends
+    its own key and the name of its run.
     """
     if importlib.util.find_spec("mcp") is None:
         raise CommandFailed("the MCP SDK is not installed; install spendgate[mcp]")
@@ -88,7 +92,7 @@ def mcp(  # noqa: PLR0917 - typer passes by name
             _serve_stdio(settings, purpose or [], _parameters(fixed or []))
         elif run_id or purpose or fixed:
             raise UsageWrong(
-                "--run-id, --purpose and --fixed are for stdio; over HTTP each client is its own run"
+                "--run-id, --purpose and --fixed are for stdio; over HTTP each client names its run itself"
             )
         else:
             _serve_http(settings, host, port)
@@ -104,15 +108,23 @@ def _serve_stdio(settings: McpSettings, purposes: list[str], fixed: dict[str, st
 
     if settings.vault_key is None:
         raise UsageWrong("set SPENDGATE_VAULT_KEY to the vault key whose limits shall hold")
-    server = stdio_server(
-        VaultDeps(
-            settings.vault_key,
-            settings.run_id or str(uuid.uuid4()),
-            purposes=purposes,
-            fixed=fixed,
-            sidecar=settings.sidecar_url,
-        )
+    deps = VaultDeps(
+        settings.vault_key,
+        settings.run_id or "",
+        purposes=purposes,
+        fixed=fixed,
+        sidecar=settings.sidecar_url,
     )
+    if not deps.run_id:
+        deps.run_id = str(uuid.uuid4())
+        typer.echo(
+            f"this start is a run of its own, and a restart would be another one and pay again: set "
+            f"SPENDGATE_RUN_ID={deps.run_id} to continue it",
+            err=True,
+        )
+    server = stdio_server(deps)
+
+    _say_whether_it_answers(settings.sidecar_url)
 
     async def serve() -> None:
         async with streams() as (read, write):
@@ -124,7 +136,7 @@ def _serve_stdio(settings: McpSettings, purposes: list[str], fixed: dict[str, st
 def _serve_http(settings: McpSettings, host: str, port: int) -> None:
     import uvicorn  # noqa: PLC0415 - comes with the SDK
 
-    from spendgate.mcp import http_server  # noqa: PLC0415
+    from spendgate.mcp import http_app  # noqa: PLC0415
 
     if not transport.is_loopback(host) and not transport.plaintext_is_allowed():
         raise UsageWrong(
@@ -133,9 +145,28 @@ def _serve_http(settings: McpSettings, host: str, port: int) -> None:
         )
     if problem := probes.port_problem(host, port):
         raise CommandFailed(f"{problem}; stop what listens there, or choose another with --port")
-    app = http_server(settings.sidecar_url).streamable_http_app(host=host)
+    _say_whether_it_answers(settings.sidecar_url)
+    app = http_app(settings.sidecar_url, host=host)
     typer.echo(f"MCP server listens on http://{host}:{port}/mcp", err=True)
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+
+
+def _say_whether_it_answers(sidecar_url: str) -> None:
+    """Say on standard error what to do when the sidecar is away; the server works as soon as it is there."""
+    import httpx  # noqa: PLC0415 - comes with the SDK
+
+    try:
+        answer = httpx.get(f"{sidecar_url.rstrip('/')}/healthz", timeout=_LOOK_S, trust_env=False)
+        problem = "" if answer.is_success else f"answers {answer.status_code} and is no sidecar"
+    except httpx.TransportError as error:
+        problem = f"does not answer ({error})"
+    if problem:
+        typer.echo(
+            f"spendgate: {sidecar_url} {problem}, so every tool call fails: start the sidecar with "
+            "'spendgate up', or say where it is with --sidecar-url or SPENDGATE_SIDECAR_URL; 'spendgate "
+            "doctor' tells more",
+            err=True,
+        )
 
 
 def _parameters(fixed: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,23 @@ def redis_problem(socket_path: Path) -> str:
     return "" if reply.startswith(b"+PONG") else f"{socket_path}: {reply.decode(errors='replace').strip()}"
 
 
-def health_problem(settings: OperatorSettings) -> str:
-    """Tell why the policy server does not say that it is serving."""
+@dataclass(frozen=True)
+class Health:
+    """What a policy server says of itself."""
+
+    problem: str
+    """Why it does not say that it is serving."""
+    answers: bool
+    """Whether it can be asked what else is wrong."""
+
+
+def health(settings: OperatorSettings) -> Health:
+    """Ask the policy server whether it is serving."""
     address = settings.policy_address
     try:
         opened = open_channel(settings)
     except CommandFailed as error:
-        return str(error)
+        return Health(str(error), answers=False)
     with opened as channel:
         # Two bytes of protobuf, not worth the health-checking distribution.
         check = channel.unary_unary("/grpc.health.v1.Health/Check", _unchanged, _unchanged)
@@ -49,8 +60,10 @@ def health_problem(settings: OperatorSettings) -> str:
             answer = check(b"", timeout=_TIMEOUT_S)
         except grpc.RpcError as error:
             code: grpc.StatusCode = error.code()
-            return f"nothing that serves answers at {address} ({code.name})"
-    return "" if answer == _SERVING else f"the server at {address} is there, but not serving"
+            return Health(f"nothing that serves answers at {address} ({code.name})", answers=False)
+    if answer != _SERVING:
+        return Health(f"the server at {address} is there, but not serving", answers=True)
+    return Health("", answers=True)
 
 
 def administration_problem(settings: OperatorSettings) -> str:

@@ -23,9 +23,6 @@ from spendgate.cli.failure import CommandFailed
 READY_LIMIT_S = 30.0
 """How long a program may take until it is ready."""
 
-STOP_LIMIT_S = 30.0
-"""How long a program may take to stop before it is killed; longer than the servers' own drain_s."""
-
 _ASK_EVERY_S = 0.05
 _LAST_LINES = 8
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -69,8 +66,10 @@ class _Child:
 class Supervisor:
     """Keeps the programs that it started; use as an async context manager, which stops them all."""
 
-    def __init__(self, log_line: LogLine) -> None:
+    def __init__(self, log_line: LogLine, *, stop_limit_s: float) -> None:
+        """A program that takes longer than ``stop_limit_s`` to stop is killed."""
         self._log_line = log_line
+        self._stop_limit_s = stop_limit_s
         self._children: list[_Child] = []
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -167,7 +166,7 @@ class Supervisor:
             child.process.terminate()
             hurry = asyncio.create_task(self._hurry.wait())
             await asyncio.wait(
-                [child.ended, hurry], timeout=STOP_LIMIT_S, return_when=asyncio.FIRST_COMPLETED
+                [child.ended, hurry], timeout=self._stop_limit_s, return_when=asyncio.FIRST_COMPLETED
             )
             hurry.cancel()
         if not child.ended.done():

@@ -100,7 +100,7 @@ async def _run(settings: UpSettings, *, wants_demo: bool, as_json: bool) -> None
     """Run every part until a signal; raises `CommandFailed` when one of them fails."""
     try:
         lines = _LogLines()
-        async with Supervisor(lines) as supervisor:
+        async with Supervisor(lines, stop_limit_s=settings.stop_limit_s) as supervisor:
             if settings.redis_url is None:
                 await supervisor.start(_redis(settings))
             simulator_url = (

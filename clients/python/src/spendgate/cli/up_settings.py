@@ -61,6 +61,14 @@ class UpSettings(SidecarAddress):
 
     twilio_api_base: str | None = None
 
+    drain_s: Annotated[float, Field(ge=0, le=600)] = 20
+    """How long calls under way may take when the servers are told to stop."""
+
+    @property
+    def stop_limit_s(self) -> float:
+        """How long a server may take to stop: first for its calls, then for what it has to tell others."""
+        return 2 * self.drain_s + 10
+
     @property
     def simulates_stripe(self) -> bool:
         """Whether the simulator stands in for Stripe."""

@@ -140,7 +140,7 @@ class AuthorizeRequest(_message.Message):
     def __init__(self, vault_key: _Optional[str] = ..., endpoint: _Optional[str] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., run_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., request_fingerprint: _Optional[str] = ..., step: _Optional[str] = ..., validate_only: bool = ..., request_id: _Optional[str] = ..., object_id: _Optional[str] = ..., hold_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., moves_money: bool = ..., vendor_account: _Optional[str] = ..., absorbed_object_ids: _Optional[_Iterable[str]] = ..., refunded_object_id: _Optional[str] = ..., unpriced: bool = ..., sender: _Optional[str] = ...) -> None: ...
 
 class AuthorizeResponse(_message.Message):
-    __slots__ = ("decision", "deny_reason", "message", "authorization_id", "attempt", "duplicate", "replay", "idempotency_key", "upstream_idempotency_key", "object_id", "caps", "expire_time", "policy_version", "rule", "allowed_endpoints", "vault_key_id", "shadow_deny_reason", "amount", "retry_time")
+    __slots__ = ("decision", "deny_reason", "message", "authorization_id", "attempt", "duplicate", "replay", "idempotency_key", "upstream_idempotency_key", "object_id", "caps", "expire_time", "policy_version", "rule", "allowed_endpoints", "vault_key_id", "shadow_deny_reason", "amount", "retry_time", "run_frozen")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     DENY_REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,7 @@ class AuthorizeResponse(_message.Message):
     SHADOW_DENY_REASON_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
     RETRY_TIME_FIELD_NUMBER: _ClassVar[int]
+    RUN_FROZEN_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     deny_reason: DenyReason
     message: str
@@ -179,7 +180,8 @@ class AuthorizeResponse(_message.Message):
     shadow_deny_reason: DenyReason
     amount: _amount_pb2.Amount
     retry_time: _timestamp_pb2.Timestamp
-    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., deny_reason: _Optional[_Union[DenyReason, str]] = ..., message: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., duplicate: bool = ..., replay: _Optional[_Union[Replay, str]] = ..., idempotency_key: _Optional[str] = ..., upstream_idempotency_key: _Optional[str] = ..., object_id: _Optional[str] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[int] = ..., rule: _Optional[str] = ..., allowed_endpoints: _Optional[_Iterable[str]] = ..., vault_key_id: _Optional[str] = ..., shadow_deny_reason: _Optional[_Union[DenyReason, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., retry_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    run_frozen: bool
+    def __init__(self, decision: _Optional[_Union[Decision, str]] = ..., deny_reason: _Optional[_Union[DenyReason, str]] = ..., message: _Optional[str] = ..., authorization_id: _Optional[str] = ..., attempt: _Optional[int] = ..., duplicate: bool = ..., replay: _Optional[_Union[Replay, str]] = ..., idempotency_key: _Optional[str] = ..., upstream_idempotency_key: _Optional[str] = ..., object_id: _Optional[str] = ..., caps: _Optional[_Iterable[_Union[_policy_pb2.CapStatus, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_version: _Optional[int] = ..., rule: _Optional[str] = ..., allowed_endpoints: _Optional[_Iterable[str]] = ..., vault_key_id: _Optional[str] = ..., shadow_deny_reason: _Optional[_Union[DenyReason, str]] = ..., amount: _Optional[_Union[_amount_pb2.Amount, _Mapping]] = ..., retry_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., run_frozen: bool = ...) -> None: ...
 
 class BatchAuthorizeRequest(_message.Message):
     __slots__ = ("requests",)

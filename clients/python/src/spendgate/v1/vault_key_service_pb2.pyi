@@ -147,12 +147,14 @@ class RevokeDerivedKeyResponse(_message.Message):
     def __init__(self, vault_key: _Optional[_Union[VaultKey, _Mapping]] = ...) -> None: ...
 
 class GetVaultKeyUsageRequest(_message.Message):
-    __slots__ = ("vault_key_id", "run_id")
+    __slots__ = ("vault_key_id", "run_id", "derived_key")
     VAULT_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_KEY_FIELD_NUMBER: _ClassVar[int]
     vault_key_id: str
     run_id: str
-    def __init__(self, vault_key_id: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
+    derived_key: str
+    def __init__(self, vault_key_id: _Optional[str] = ..., run_id: _Optional[str] = ..., derived_key: _Optional[str] = ...) -> None: ...
 
 class GetVaultKeyUsageResponse(_message.Message):
     __slots__ = ("vault_key", "caps")
