@@ -67,10 +67,10 @@ class Site:
         assert answer.decision == policy_service_pb2.DECISION_ALLOW, answer
         return answer.authorization_id
 
-    def make_key(self, name: str) -> None:
+    def make_key(self, name: str, repeated_refusals_max: int = 2) -> None:
         """Make a key, and use it from now on."""
         policy = day_cap(100_000)
-        policy.repeated_refusals_max = 2
+        policy.repeated_refusals_max = repeated_refusals_max
         made = self.admin.persist(
             self.admin.keys.CreateVaultKey,
             vault_key_service_pb2.CreateVaultKeyRequest(name=name, account=self.account, policy=policy),
@@ -398,6 +398,31 @@ def test_every_call_works_on_a_cluster() -> None:
             except (AssertionError, grpc.RpcError) as error:
                 raise AssertionError(f"{name} failed: {error}") from error
         assert "Traceback" not in site.server.log, site.server.log
+
+
+def test_a_slot_that_moves_stops_no_decision_half_way() -> None:
+    """A script that takes a key away and writes it anew would fail in between, with its counters changed."""
+    with running() as site:
+        site.make_key("agent", repeated_refusals_max=0)
+        site.allowed(100, "run-1")
+        failed = site.allowed(200, "run-2", object_id="pi_1")
+        outcome_of = policy_service_pb2.SettleRequest(
+            authorization_id=failed, attempt=1, outcome=policy_service_pb2.OUTCOME_FAILED
+        )
+        site.sidecar.persist(site.sidecar.policy.Settle, outcome_of)
+        site.archived()
+        cluster, root = site.cluster, f"spendgate:{{{site.account}}}:"
+        source = cluster.master_of(f"{root}account")
+        target = next(node for node in cluster.masters() if node is not source)
+        cluster.begin_to_move(cluster.slot(f"{root}account"), source, target)
+        repeat = charge(site.key, 200, "run-2", object_id="pi_1")
+        code, *_ = failure(site.sidecar, site.sidecar.policy.Authorize, repeat)
+        assert code is grpc.StatusCode.UNAVAILABLE
+        cluster.move(cluster.slot(f"{root}account"), source, target)
+        assert site.allowed(200, "run-2", object_id="pi_1") == failed
+        usage = vault_key_service_pb2.GetVaultKeyUsageRequest
+        (status,) = site.key_of(site.admin.keys.GetVaultKeyUsage, usage).caps
+        assert (status.settled, status.held) == (0, 300)
 
 
 def test_what_finds_accounts_and_keys_is_made_anew() -> None:

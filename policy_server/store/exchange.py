@@ -192,7 +192,13 @@ async def _know_nodes(client: RedisCluster) -> None:
     task = asyncio.ensure_future(client.initialize())
     _initializing.add(task)
     task.add_done_callback(_forget)
-    await asyncio.shield(task)
+    try:
+        await asyncio.shield(task)
+    except STORE_FAILURES:
+        raise
+    except Exception as error:
+        # Of nodes that come back one by one the client makes errors that are not its own.
+        raise RedisError(f"the nodes of the cluster can't be learned: {error!r}") from error
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -73,6 +73,11 @@ class AccountKeys:
         """String: the rebuild that is under way, or was when it broke off."""
         return f"{self._root}rebuild"
 
+    @property
+    def absent(self) -> str:
+        """Never there. A slot that moves refuses a script that names it, before anything is changed."""
+        return f"{self._root}absent"
+
     def audit_aside(self, rebuild: str) -> str:
         """Stream: audit events of another ledger that a rebuild found in the place of the lost one."""
         return f"{self._root}audit-aside:{rebuild}"

@@ -172,7 +172,7 @@ def command(
 ) -> Command:
     """Return the command that runs a script in the ledger of ``mark``; its events get ``tip``."""
     names = AccountKeys(run.account)
-    keys = (names.record, names.sequence, names.audit, names.archived, *run.keys)
+    keys = (names.record, names.sequence, names.audit, names.archived, *run.keys, names.absent)
     known = f"{mark.sequence} {mark.tip}"
     return ("EVALSHA", which.sha, len(keys), *keys, now, mark.epoch, known, room, tip, *run.arguments)
 
