@@ -169,6 +169,9 @@ async def _with_node(node: ClusterNode, commands: Sequence[Command], replicas: i
             node.release(connection)
     except STORE_FAILURES as error:
         return [error] * len(commands)
+    except (AttributeError, RuntimeError) as error:
+        # What comes of a connection that another call closes, to learn the nodes anew.
+        return [RedisError(f"the connection was closed meanwhile: {error}")] * len(commands)
 
 
 async def _is_elsewhere(client: RedisCluster, reply: Any) -> bool:
