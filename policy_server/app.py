@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 import grpc
-import redis.asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from redis.exceptions import RedisError
 
 from policy_server import tokens
 from policy_server.archive.care import DatabaseCare
@@ -34,7 +33,7 @@ from policy_server.store.archive_progress import RedisArchiveProgress
 from policy_server.store.audit import RedisAuditTail
 from policy_server.store.backlog import RedisBacklog
 from policy_server.store.connection import StoreTrust, check_durable, connect, connect_watcher
-from policy_server.store.keys import ACCOUNTS
+from policy_server.store.exchange import answers
 from spendgate.transport import PLAINTEXT_ALLOWED, PemFiles, TransportUnsafe, read_authorities
 from spendgate.v1 import (
     account_service_pb2,
@@ -101,7 +100,7 @@ class PolicyServer:
         self._continuity = core.continuity
         self._policy = PolicyServicer(core.authorizer, core.settler, store_timeout_ms=timeout_ms)
         self._trail = Trail(RedisAuditTail(self._redis, self._watcher), self._archive)
-        self._progress = RedisArchiveProgress(self._redis, settings.audit_backlog_max)
+        self._progress = RedisArchiveProgress(self._redis, core.accounts, settings.audit_backlog_max)
         self._backlog = RedisBacklog(url, trust)
         key = SigningKey.read_or_make(settings.data_dir)
         self._care = DatabaseCare(
@@ -132,7 +131,7 @@ class PolicyServer:
         await self._set_serving(self._continuity.is_usable)
         log.info("policy server listens on %s:%s", settings.policy_host, port)
         tasks = [
-            asyncio.create_task(work(stop))
+            asyncio.create_task(_keep_up(work, stop))
             for work in (
                 self._expire_holds,
                 self._watch_store,
@@ -222,14 +221,14 @@ class PolicyServer:
             log.warning("how many strangers were refused can't be recorded now: %s", error.message)
 
     async def _watch_store(self, stop: asyncio.Event) -> None:
-        answers, serving = True, self._continuity.is_usable
+        answered, serving = True, self._continuity.is_usable
         while not stop.is_set():
             await asyncio.sleep(_CHECK_STORE_EVERY_S)
-            now_answers = await _answers(self._redis)
-            if now_answers != answers:
-                answers = now_answers
-                log.warning("the counter store %s", "answers again" if answers else "does not answer")
-            usable = answers and self._continuity.is_usable
+            now_answers = await answers(self._redis)
+            if now_answers != answered:
+                answered = now_answers
+                log.warning("the counter store %s", "answers again" if answered else "does not answer")
+            usable = answered and self._continuity.is_usable
             if usable != serving:
                 serving = usable
                 await self._set_serving(serving)
@@ -240,6 +239,7 @@ class PolicyServer:
             async with asyncio.timeout(_ARCHIVE_START_S):
                 await self._archive.migrate()
                 await self._continuity.watch()
+                await self._core.accounts.keep_whole()
         except (SpendgateError, TimeoutError) as error:
             log.warning(
                 "every call is refused until the audit archive has told which ledgers there were: %s",
@@ -250,6 +250,7 @@ class PolicyServer:
         while not stop.is_set():
             await asyncio.sleep(_CHECK_STORE_EVERY_S)
             with contextlib.suppress(SpendgateError):  # said by those who watch store and archive
+                await self._core.accounts.keep_whole()
                 await self._continuity.watch()
 
     async def _watch_archive(self, stop: asyncio.Event) -> None:
@@ -284,7 +285,11 @@ def _store_trust(settings: PolicyServerSettings) -> StoreTrust:
     return StoreTrust(settings.redis_ca, settings.redis_cert, settings.redis_key)
 
 
-async def _answers(client: redis.asyncio.Redis) -> bool:
-    with contextlib.suppress(RedisError, OSError):
-        return (await client.exists(ACCOUNTS)) in {0, 1}
-    return False
+async def _keep_up(work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Begin work anew that failed in a way that nobody foresaw: without it holds are never swept."""
+    while not stop.is_set():
+        try:
+            await work(stop)
+        except Exception:
+            log.exception("what goes on beside the calls failed, and begins anew")
+            await asyncio.sleep(_CHECK_STORE_EVERY_S)

@@ -17,6 +17,7 @@ from policy_server.core.ports import Archive
 from policy_server.core.restoration import Restoration
 from policy_server.core.settler import Settler
 from policy_server.core.strangers import Strangers
+from policy_server.store.accounts import RedisAccounts
 from policy_server.store.ledger import RedisLedger
 from policy_server.store.marks import RedisMarks
 from policy_server.store.registry import RedisRegistry
@@ -52,7 +53,8 @@ class Core:
             client, self.continuity, backlog_max=backlog_max, replicas=replicas, clock=store_clock
         )
         self.ledger = RedisLedger(scripts, retention_ms=retention_ms)
-        self.registry = RedisRegistry(scripts, self.continuity, clock=store_clock)
+        self.accounts = RedisAccounts(client, self.continuity)
+        self.registry = RedisRegistry(scripts, self.continuity, self.accounts, clock=store_clock)
         self.directory = Directory(self.registry)
         self.strangers = Strangers(now)
         self.settler = Settler(self.ledger, self.registry, self.directory, self.strangers)

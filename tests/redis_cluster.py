@@ -94,11 +94,16 @@ class Cluster:
         living = next(node for node in self.nodes if node.process.running)
         return redis.RedisCluster("127.0.0.1", living.port, decode_responses=True)
 
-    def move(self, slot: int, source: Node, target: Node) -> None:
-        """Move a slot with its keys from one master to another, as redis-cli does."""
+    def begin_to_move(self, slot: int, source: Node, target: Node) -> None:
+        """Say that a slot moves, with all its keys still where they were."""
         with source.client as here, target.client as there:
             there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
             here.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
+
+    def move(self, slot: int, source: Node, target: Node) -> None:
+        """Move a slot with its keys from one master to another, as redis-cli does."""
+        self.begin_to_move(slot, source, target)
+        with source.client as here, target.client as there:
             while keys := here.execute_command("CLUSTER GETKEYSINSLOT", slot, 10):
                 here.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
             for node in (there, here):

@@ -446,7 +446,7 @@ def test_what_redis_holds_is_documented() -> None:
         keys.ACCOUNTS,
         keys.account_of_key("<key id>"),
         *(names.record, names.sequence, names.audit, names.deadlines, names.key_ids, names.key_names),
-        *(names.rebuild, names.audit_aside("<rebuild>")),
+        *(names.rebuild, names.absent, names.audit_aside("<rebuild>")),
         *(names.frozen_runs, names.refusals("<key id>", "<run>")),
         *(names.archived, keys.ARCHIVE_LEASE, keys.ARCHIVE_PROBLEM),
         names.key("<key id>"),

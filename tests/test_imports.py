@@ -53,7 +53,7 @@ FRAMEWORKS = {
 }
 """Modules of the client that need an extra."""
 
-REDIS_IN = ("policy_server.store", "policy_server.composition", "policy_server.app")
+REDIS_IN = ("policy_server.store", "policy_server.composition")
 
 
 def modules() -> Iterator[tuple[str, Path]]:

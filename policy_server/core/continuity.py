@@ -193,6 +193,11 @@ class Continuity:
         await self._look()
 
     @property
+    def accounts(self) -> frozenset[str]:
+        """The accounts whose ledgers are known."""
+        return frozenset(self._known)
+
+    @property
     def is_usable(self) -> bool:
         """Whether any call can be decided, as far as the last look told."""
         return self._consulted and (not self._known or len(self._lost) < len(self._known))

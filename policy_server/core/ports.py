@@ -210,7 +210,7 @@ class Registry(Protocol):
         """Return vault keys of the account, oldest first."""
 
     async def accounts(self) -> list[str]:
-        """Return the accounts that have had keys."""
+        """Return the accounts that have a ledger, in order."""
 
     async def create_key(self, record: KeyRecord) -> KeyRecord:
         """Keep a new key; `NameTaken` when a working key has its name."""

@@ -115,7 +115,7 @@ class Settler:
 
     async def unresolved(self, account: str, after: UnresolvedCursor | None, limit: int) -> UnresolvedPage:
         """Return unknown holds, the oldest of an account first; of every account when it is empty."""
-        accounts = [account] if account else sorted(await self._registry.accounts())
+        accounts = [account] if account else await self._registry.accounts()
         if after is not None:
             accounts = [one for one in accounts if one >= after.account]
         page = UnresolvedPage((), 0)

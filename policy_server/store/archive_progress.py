@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import redis.asyncio
-from redis.exceptions import RedisError
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import AccountProgress, Progress
-from policy_server.store.connection import store_unavailable
-from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
+from policy_server.store.accounts import RedisAccounts
+from policy_server.store.exchange import Command, ask
+from policy_server.store.keys import ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
 from policy_server.store.scripts import newest_event
 
 _UNDRAINED_S = 15.0
@@ -21,27 +20,21 @@ _UNDRAINED_S = 15.0
 class RedisArchiveProgress:
     """Reads what drainers have noted in Redis."""
 
-    def __init__(self, client: redis.asyncio.Redis, backlog_max: int) -> None:
+    def __init__(self, client: redis.asyncio.Redis, accounts: RedisAccounts, backlog_max: int) -> None:
         self._client = client
+        self._accounts = accounts
         self._backlog_max = backlog_max
         self._drained_at_s = time.monotonic()
 
     async def look(self) -> Progress:
         """Return how far the archive is; raises `StoreUnavailable`."""
-        try:
-            named: Any = await self._client.smembers(ACCOUNTS)
-            accounts = sorted({DEFAULT_ACCOUNT, *named})
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.get(ARCHIVE_PROBLEM)
-                pipeline.exists(ARCHIVE_LEASE)
-                for account in accounts:
-                    names = AccountKeys(account)
-                    # In this order: the archive is never ahead of what is read after it.
-                    pipeline.hmget(names.archived, ["sequence", "hash"])
-                    pipeline.get(names.sequence)
-                reported, drained, *pairs = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise store_unavailable(error) from None
+        accounts = sorted({DEFAULT_ACCOUNT, *await self._accounts.names()})
+        commands: list[Command] = [("GET", ARCHIVE_PROBLEM), ("EXISTS", ARCHIVE_LEASE)]
+        for account in accounts:
+            names = AccountKeys(account)
+            # In this order: the archive is never ahead of what is read after it.
+            commands += [("HMGET", names.archived, "sequence", "hash"), ("GET", names.sequence)]
+        reported, drained, *pairs = await ask(self._client, commands)
         progress = tuple(
             AccountProgress(
                 account, newest_event(newest or "0")[0], int(archived or 0), bytes.fromhex(mark or "")

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import RedisError
 
 from policy_server.core.errors import StoreUnavailable
 from policy_server.core.types import AuditEvent, AuditFilter
+from policy_server.store.connection import STORE_FAILURES
 from policy_server.store.keys import AccountKeys
 
 _SCAN_MAX = 10_000
@@ -58,7 +58,7 @@ class RedisAuditTail:
             entries: Any = await self._client.xrevrange(
                 AccountKeys(account).audit, max=newest, min=f"{above + 1}-0", count=_CHUNK
             )
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             raise _unreadable(error) from None
         return list(entries)
 
@@ -66,7 +66,7 @@ class RedisAuditTail:
         """Return the sequence of the oldest event that is still there."""
         try:
             entries: Any = await self._client.xrange(AccountKeys(account).audit, count=1)
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             raise _unreadable(error) from None
         return _event(account, entries[0]).sequence if entries else None
 
@@ -87,7 +87,7 @@ class RedisAuditTail:
                 events = [_event(account, entry) for entry in reply[0][1]] if reply else []
                 after = events[-1].sequence if events else after
                 yield events, after
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             raise _unreadable(error) from None
 
 

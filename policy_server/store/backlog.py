@@ -9,12 +9,17 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from policy_server.core.authorizer import DEFAULT_ACCOUNT
 from policy_server.core.ports import ArchiveHead, Waiting
-from policy_server.store.connection import SYSTEM_TRUST, StoreTrust, node_of_cluster, store_unavailable
+from policy_server.store.connection import (
+    STORE_FAILURES,
+    SYSTEM_TRUST,
+    StoreTrust,
+    node_of_cluster,
+    store_unavailable,
+)
 from policy_server.store.keys import ACCOUNTS, ARCHIVE_LEASE, ARCHIVE_PROBLEM, AccountKeys
 from policy_server.store.scripts import newest_event
 
@@ -27,16 +32,20 @@ class RedisBacklog:
     """Reads, marks and trims audit streams."""
 
     def __init__(self, url: str, trust: StoreTrust = SYSTEM_TRUST) -> None:
+        """Raises `StoreUnavailable` when a cluster does not answer."""
         cluster = node_of_cluster(url)
         make: Any = redis.RedisCluster if cluster else redis.Redis
-        self._client = make.from_url(
-            cluster or url,
-            **trust.options(cluster or url),
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-        )
+        try:
+            self._client = make.from_url(
+                cluster or url,
+                **trust.options(cluster or url),
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except STORE_FAILURES as error:  # a cluster is asked for its nodes at once
+            raise store_unavailable(error) from None
         script = files("policy_server.store") / "scripts" / "mark.lua"
         # Entries as they come, neither decoded nor made dicts: that takes longer than to archive them.
         self._client.set_response_callback("XRANGE", lambda reply, **_: reply)
@@ -106,9 +115,9 @@ class RedisBacklog:
     def _store_errors(self) -> Iterator[None]:
         try:
             yield
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             if isinstance(self._client, redis.RedisCluster):
                 # Another node may have what one that is away had.
-                with contextlib.suppress(RedisError, OSError):
+                with contextlib.suppress(*STORE_FAILURES):
                     self._client.nodes_manager.initialize()
             raise store_unavailable(error) from None

@@ -14,7 +14,7 @@ import redis.asyncio
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from policy_server.core.errors import SpendgateError, StoreUnavailable
 
@@ -26,6 +26,9 @@ _WANTED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "no
 
 TIMEOUT_MS = 250
 """How long Redis may take unless said otherwise: half of the 500 ms in which a call must have its answer."""
+
+STORE_FAILURES = (RedisError, RedisClusterException, OSError)
+"""What comes of a command when Redis fails. That a cluster can't be used is no `RedisError`."""
 
 _CONNECTIONS_MAX = 64
 
@@ -155,12 +158,6 @@ def _connect_to_cluster(
     return cast("redis.asyncio.Redis", client)
 
 
-async def time_ms(client: redis.asyncio.Redis) -> int:
-    """Return the store's time in milliseconds since 1970 UTC."""
-    seconds, microseconds = await client.time()
-    return int(seconds) * 1000 + int(microseconds) // 1000
-
-
 async def check_durable(client: redis.asyncio.Redis, *, allow_volatile: bool) -> list[str]:
     """Return what is wrong with how Redis keeps its data; raise unless that is allowed.
 
@@ -172,7 +169,7 @@ async def check_durable(client: redis.asyncio.Redis, *, allow_volatile: bool) ->
     if isinstance(cluster, RedisCluster):
         try:
             await cluster.initialize()
-        except RedisError as error:
+        except STORE_FAILURES as error:
             raise _does_not_answer(error) from None
         nodes = [{"target_nodes": node} for node in cluster.get_nodes()]
     else:
@@ -194,7 +191,7 @@ async def _problems(client: Any, node: dict[str, Any]) -> list[str]:
         with contextlib.suppress(ResponseError):  # not allowed to ask: nothing is known to be right
             for name in _WANTED:  # Redis 6 takes one name at a time
                 settings |= await client.config_get(name, **node)
-    except RedisError as error:
+    except STORE_FAILURES as error:
         raise _does_not_answer(error) from None
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < VERSION_MIN:
@@ -206,7 +203,7 @@ async def _problems(client: Any, node: dict[str, Any]) -> list[str]:
     ]
 
 
-def _does_not_answer(error: RedisError) -> StoreUnavailable:
+def _does_not_answer(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(
         f"Redis does not answer ({error}); check SPENDGATE_REDIS_URL and that the server runs"
     )

@@ -25,7 +25,8 @@ from redis.exceptions import (
     SlotNotCoveredError,
 )
 
-from policy_server.store.connection import reply_limit_s, store_unavailable
+from policy_server.store.connection import STORE_FAILURES, reply_limit_s, store_unavailable
+from policy_server.store.keys import ACCOUNTS
 
 Command = tuple[Any, ...]
 
@@ -69,17 +70,32 @@ async def exchange(
                 return await _over(connection, commands, replicas)
             finally:
                 await client.connection_pool.release(connection)
-    except (RedisError, OSError) as error:
+    except STORE_FAILURES as error:
         return [error] * len(commands)
 
 
 async def ask(client: redis.asyncio.Redis | RedisCluster, commands: Sequence[Command]) -> list[Any]:
     """Return the replies to commands that each have one key; raises `StoreUnavailable`."""
-    replies = await exchange(client, commands)
+    replies = await exchange(client, commands) if commands else []
     for reply in replies:
         if isinstance(reply, Exception):
             raise store_unavailable(reply)
     return replies
+
+
+async def answers(client: redis.asyncio.Redis | RedisCluster) -> bool:
+    """Tell whether Redis does what it is asked; of a cluster, the node that has the list of accounts."""
+    (reply,) = await exchange(client, [("EXISTS", ACCOUNTS)])
+    return not isinstance(reply, Exception)
+
+
+async def time_ms(client: redis.asyncio.Redis | RedisCluster, key: str) -> int:
+    """Return the time by which the Redis that has a key counts, in milliseconds since 1970 UTC.
+
+    The nodes of a cluster have a clock each. Raises `StoreUnavailable`.
+    """
+    ((seconds, microseconds),) = await ask(client, [("EVAL", "return redis.call('TIME')", 1, key)])
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 async def _over(connection: AbstractConnection, commands: Sequence[Command], replicas: int) -> list[Any]:
@@ -117,8 +133,12 @@ async def _with_cluster(client: RedisCluster, commands: Sequence[Command], repli
         await _know_nodes(client)
         by_node: dict[ClusterNode, list[int]] = defaultdict(list)
         for index in waiting:
-            slot = client.keyslot(_first_key(commands[index]))
-            by_node[client.nodes_manager.get_node_from_slot(slot)].append(index)
+            try:
+                node = client.nodes_manager.get_node_from_slot(client.keyslot(_first_key(commands[index])))
+            except SlotNotCoveredError as error:
+                replies[index] = error
+            else:
+                by_node[node].append(index)
         parts = await asyncio.gather(
             *(
                 _with_node(node, [commands[index] for index in part], replicas)
@@ -136,7 +156,7 @@ async def _with_cluster(client: RedisCluster, commands: Sequence[Command], repli
 
 def _first_key(command: Command) -> str:
     """Return a key of a command, which all have one slot: EVALSHA sha count key …, else NAME key …."""
-    return str(command[3] if command[0] == "EVALSHA" else command[1])
+    return str(command[3] if command[0] in {"EVAL", "EVALSHA"} else command[1])
 
 
 async def _with_node(node: ClusterNode, commands: Sequence[Command], replicas: int) -> list[Any]:
@@ -147,8 +167,11 @@ async def _with_node(node: ClusterNode, commands: Sequence[Command], replicas: i
             return await _over(connection, commands, replicas)
         finally:
             node.release(connection)
-    except (RedisError, OSError) as error:
+    except STORE_FAILURES as error:
         return [error] * len(commands)
+    except (AttributeError, RuntimeError) as error:
+        # What comes of a connection that another call closes, to learn the nodes anew.
+        return [RedisError(f"the connection was closed meanwhile: {error}")] * len(commands)
 
 
 async def _is_elsewhere(client: RedisCluster, reply: Any) -> bool:
@@ -159,7 +182,7 @@ async def _is_elsewhere(client: RedisCluster, reply: Any) -> bool:
     if isinstance(reply, ResponseError) and not isinstance(reply, ClusterDownError):
         # A slot that moves is not worth waiting for: its keys are in two places until it is done.
         return False
-    if isinstance(reply, ClusterDownError | SlotNotCoveredError | RedisError | OSError):
+    if isinstance(reply, STORE_FAILURES):
         # Whether it was carried out is not known: the caller repeats it, with its request id.
         await client.aclose()
     return False
@@ -172,7 +195,13 @@ async def _know_nodes(client: RedisCluster) -> None:
     task = asyncio.ensure_future(client.initialize())
     _initializing.add(task)
     task.add_done_callback(_forget)
-    await asyncio.shield(task)
+    try:
+        await asyncio.shield(task)
+    except STORE_FAILURES:
+        raise
+    except Exception as error:
+        # Of nodes that come back one by one the client makes errors that are not its own.
+        raise RedisError(f"the nodes of the cluster can't be learned: {error!r}") from error
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

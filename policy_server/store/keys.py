@@ -7,6 +7,7 @@ one Redis Cluster slot and one script may touch them together.
 from __future__ import annotations
 
 import hashlib
+import re
 
 PREFIX = "spendgate:"
 
@@ -14,7 +15,7 @@ UNKNOWN_FROM = 2**52
 """Above every time in ms: where the unknown holds begin among the deadlines."""
 
 ACCOUNTS = f"{PREFIX}accounts"
-"""Set: the accounts that have had keys."""
+"""Set: the accounts that have a ledger. Written before it; `RedisAccounts` makes a lost one anew."""
 
 ARCHIVE_LEASE = f"{PREFIX}archive-lease"
 """String: the drainer whose turn it is. It saves work; nothing else rests on it."""
@@ -24,8 +25,18 @@ ARCHIVE_PROBLEM = f"{PREFIX}archive-problem"
 
 
 def account_of_key(key_id: str) -> str:
-    """String: the account of a vault key. Written before the key, never changed."""
+    """String: the account of a vault key. It saves a search through all accounts, and nothing else."""
     return f"{PREFIX}key-account:{key_id}"
+
+
+RECORD_PATTERN = f"{PREFIX}{{*}}:account"
+"""What the record of every account looks like, for SCAN. Other keys may look so too."""
+
+
+def account_of_record(name: str) -> str:
+    """Return the account whose record has this name; empty when it is another key."""
+    match = re.fullmatch(rf"{PREFIX}{{([^{{}}]+)}}:account", name)
+    return match[1] if match else ""
 
 
 class AccountKeys:
@@ -61,6 +72,11 @@ class AccountKeys:
     def rebuild(self) -> str:
         """String: the rebuild that is under way, or was when it broke off."""
         return f"{self._root}rebuild"
+
+    @property
+    def absent(self) -> str:
+        """Never there. A slot that moves refuses a script that names it, before anything is changed."""
+        return f"{self._root}absent"
 
     def audit_aside(self, rebuild: str) -> str:
         """Stream: audit events of another ledger that a rebuild found in the place of the lost one."""

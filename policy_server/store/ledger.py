@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import to_json
-from redis.exceptions import RedisError
 
 from policy_server.core.effects import vault_key_id_of
 from policy_server.core.errors import HoldClosed, HoldNotFound, SpendgateError
@@ -27,7 +26,7 @@ from policy_server.core.types import (
     UnresolvedPage,
 )
 from policy_server.core.window import Window
-from policy_server.store.connection import store_unavailable
+from policy_server.store.exchange import ask, time_ms
 from policy_server.store.keys import UNKNOWN_FROM, AccountKeys
 from policy_server.store.scripts import Run, Scripts
 
@@ -89,16 +88,9 @@ class RedisLedger:
         self, account: str, vault_key_id: str, run_id: str, caps: Sequence[CountedCap]
     ) -> list[tuple[int, int]]:
         """Return settled and held of each cap."""
-        if not caps:
-            return []
         names = AccountKeys(account)
-        try:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for counted in caps:
-                    pipeline.hmget(_counter(names, counted, vault_key_id, run_id), ["settled", "held"])
-                pairs = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise store_unavailable(error) from None
+        counters = [_counter(names, counted, vault_key_id, run_id) for counted in caps]
+        pairs = await ask(self._client, [("HMGET", counter, "settled", "held") for counter in counters])
         return [(int(settled or 0), int(held or 0)) for settled, held in pairs]
 
     async def expire_holds(self, account: str, limit: int) -> int:
@@ -111,19 +103,15 @@ class RedisLedger:
     async def frozen_runs(self, account: str, offset: int, limit: int) -> list[FrozenRun]:
         """Return frozen runs of the account, the latest first."""
         names = AccountKeys(account)
-        try:
-            # redis-py types its replies for bytes and text at once; here all is text.
-            found: Any = await self._client.zrevrange(
-                names.frozen_runs, offset, offset + limit - 1, withscores=True
-            )
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for run, _ in found:
-                    pipeline.hmget(names.refusals(*_run_parts(run)), ["frozen_for", "frozen_at_endpoint"])
-                whys = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise store_unavailable(error) from None
+        last = offset + limit - 1
+        (flat,) = await ask(self._client, [("ZREVRANGE", names.frozen_runs, offset, last, "WITHSCORES")])
+        found = _scored(flat)
+        refusals = [names.refusals(*_run_parts(run)) for run, _ in found]
+        whys = await ask(
+            self._client, [("HMGET", refused, "frozen_for", "frozen_at_endpoint") for refused in refusals]
+        )
         return [
-            FrozenRun(*_run_parts(run), int(frozen_at), reason, endpoint or "")
+            FrozenRun(*_run_parts(run), frozen_at, reason, endpoint or "")
             for (run, frozen_at), (reason, endpoint) in zip(found, whys, strict=True)
             if reason is not None  # else it is forgotten, and no longer frozen
         ]
@@ -147,15 +135,11 @@ class RedisLedger:
     async def unresolved(self, after: UnresolvedCursor, limit: int) -> UnresolvedPage:
         """Return unknown holds of the cursor's account, the oldest first."""
         names = AccountKeys(after.account)
-        try:
-            ids, more = await self._unresolved_ids(names, after, limit)
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.time()
-                for _, authorization_id in ids:
-                    pipeline.hgetall(names.hold(authorization_id))
-                (seconds, micros), *holds = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise store_unavailable(error) from None
+        # Read first: a hold can't seem older than it was when it was found.
+        read_at_ms = self._scripts.now_ms() or await time_ms(self._client, names.deadlines)
+        ids, more = await self._unresolved_ids(names, after, limit)
+        found = await ask(self._client, [("HGETALL", names.hold(one)) for _, one in ids])
+        holds = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found]
         return UnresolvedPage(
             tuple(
                 _unresolved(after.account, authorization_id, fields)
@@ -163,7 +147,7 @@ class RedisLedger:
                 # It may have been closed since its id was read.
                 if fields.get("state") == "unknown"
             ),
-            self._scripts.now_ms() or seconds * 1000 + micros // 1000,
+            read_at_ms,
             UnresolvedCursor(after.account, *ids[-1]) if more else None,
         )
 
@@ -175,11 +159,11 @@ class RedisLedger:
         lowest, offset = max(after.score, UNKNOWN_FROM), 0
         while len(found) <= limit:
             # Ids of equal scores are in their own order, so those before the cursor come first.
-            chunk: Any = await self._client.zrangebyscore(
-                names.deadlines, lowest, "+inf", start=offset, num=limit + 1, withscores=True
-            )
+            scores = (names.deadlines, lowest, "+inf", "WITHSCORES")
+            (flat,) = await ask(self._client, [("ZRANGEBYSCORE", *scores, "LIMIT", offset, limit + 1)])
+            chunk = _scored(flat)
             offset += len(chunk)
-            entries = [(int(score), authorization_id) for authorization_id, score in chunk]
+            entries = [(score, authorization_id) for authorization_id, score in chunk]
             found += [entry for entry in entries if entry > (after.score, after.authorization_id)]
             if len(chunk) <= limit:
                 break
@@ -290,6 +274,11 @@ def _refusal_facts(refusal: LocalRefusal) -> dict[str, str]:
         "refused_at": str(refusal.refused_at_ms or ""),
         "detail": refusal.detail,
     }
+
+
+def _scored(flat: list[str]) -> list[tuple[str, int]]:
+    """Return the members of a sorted set with their scores, as Redis lists them in turn."""
+    return [(member, int(score)) for member, score in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def _run(vault_key_id: str, run_id: str) -> str:

@@ -8,7 +8,8 @@ import redis.asyncio
 
 from policy_server.core.continuity import Found, Mark
 from policy_server.core.errors import SpendgateError
-from policy_server.store.keys import AccountKeys
+from policy_server.store.exchange import ask
+from policy_server.store.keys import ACCOUNTS, AccountKeys
 from policy_server.store.scripts import Reply, Run, command, newest_event, run_all, script
 
 _GOES_ON = {"here": True, "behind": None, "lost": False}
@@ -22,6 +23,8 @@ class RedisMarks:
 
     async def begin(self, account: str, epoch: str) -> str:
         """Give an account without a ledger one of this name; return the name of the one it has."""
+        # First, so that no ledger is ever without: left behind by a crash, it points nowhere.
+        await ask(self._client, [("SADD", ACCOUNTS, account)])
         run = Run(account, [AccountKeys(account).rebuild], [])
         (reply,) = await self._run("begin", [(run, Mark(epoch, 0))])
         return str(reply[2])

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from policy_server.core.continuity import Continuity
 from policy_server.core.errors import NameTaken, VersionConflict
 from policy_server.core.policy import Policy, cap_from_dict
 from policy_server.core.ports import AccountRecord, KeyRecord
-from policy_server.store.connection import store_unavailable, time_ms
-from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
+from policy_server.store.accounts import RedisAccounts
+from policy_server.store.exchange import ask, time_ms
+from policy_server.store.keys import AccountKeys, account_of_key
 from policy_server.store.scripts import Run, Scripts
 
 
@@ -22,23 +21,42 @@ class RedisRegistry:
     """Keeps vault keys and accounts in Redis."""
 
     def __init__(
-        self, scripts: Scripts, continuity: Continuity, *, clock: Callable[[], int] | None = None
+        self,
+        scripts: Scripts,
+        continuity: Continuity,
+        accounts: RedisAccounts,
+        *,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         """``clock`` replaces the store's own clock, for tests."""
         self._scripts = scripts
         self._client = scripts.client
         self._continuity = continuity
+        self._accounts = accounts
         self._clock = clock
 
     async def key(self, key_id: str) -> KeyRecord | None:
         """Return a vault key."""
-        account = await self._ask(self._client.get(account_of_key(key_id)))
+        (account,) = await ask(self._client, [("GET", account_of_key(key_id))])
         if account is not None:
             epoch, (fields,) = await self._scripts.read(account, [AccountKeys(account).key(key_id)])
             if fields:
                 return _key_record(key_id, account, fields, epoch)
-        # It may be unknown because it was lost.
+        return await self._search(key_id)
+
+    async def _search(self, key_id: str) -> KeyRecord | None:
+        """Return a vault key of which nothing tells the account any more."""
+        accounts = await self._accounts.names()
+        found = await ask(self._client, [("EXISTS", AccountKeys(one).key(key_id)) for one in accounts])
+        for account, is_there in zip(accounts, found, strict=True):
+            if is_there:
+                await ask(self._client, [("SET", account_of_key(key_id), account)])
+                epoch, (fields,) = await self._scripts.read(account, [AccountKeys(account).key(key_id)])
+                if fields:
+                    return _key_record(key_id, account, fields, epoch)
+        # It may be unknown because it was lost, or because its account is.
         await self._continuity.check_all()
+        await self._accounts.check_whole()
         return None
 
     async def account(self, account: str) -> AccountRecord:
@@ -56,21 +74,20 @@ class RedisRegistry:
     async def keys(self, account: str, offset: int, limit: int) -> list[KeyRecord]:
         """Return vault keys of the account, oldest first."""
         names = AccountKeys(account)
-        key_ids = await self._ask(self._client.zrange(names.key_ids, offset, offset + limit - 1))
+        (key_ids,) = await ask(self._client, [("ZRANGE", names.key_ids, offset, offset + limit - 1)])
         epoch, found = await self._scripts.read(account, [names.key(key_id) for key_id in key_ids])
         return [
             _key_record(key_id, account, fields, epoch) for key_id, fields in zip(key_ids, found, strict=True)
         ]
 
     async def accounts(self) -> list[str]:
-        """Return the accounts that have had keys."""
-        return sorted(await self._ask(self._client.smembers(ACCOUNTS)))
+        """Return the accounts that have a ledger, in order."""
+        return await self._accounts.names()
 
     async def create_key(self, record: KeyRecord) -> KeyRecord:
         """Keep a new key; `NameTaken` when a working key has its name."""
-        # The two marks come first: left behind by a crash, they point nowhere.
-        await self._ask(self._client.sadd(ACCOUNTS, record.account))
-        await self._ask(self._client.set(account_of_key(record.key_id), record.account))
+        # First: left behind by a crash, it points nowhere.
+        await ask(self._client, [("SET", account_of_key(record.key_id), record.account)])
         changed = {
             "name": record.name,
             "secret_hash": record.secret_hash,
@@ -92,7 +109,7 @@ class RedisRegistry:
 
     async def revoke_key(self, record: KeyRecord) -> KeyRecord:
         """End a key; `VersionConflict` when it has moved on."""
-        revoked_at_ms = await self._now()
+        revoked_at_ms = await self._now(AccountKeys(record.account).record)
         version = await self._change_key(
             record,
             record.version,
@@ -116,7 +133,6 @@ class RedisRegistry:
 
     async def update_account(self, old: AccountRecord, new: AccountRecord, detail: str) -> AccountRecord:
         """Replace ``old`` by ``new``; `VersionConflict` when it has moved on."""
-        await self._ask(self._client.sadd(ACCOUNTS, old.account))
         changed = {
             "budgets": json.dumps({name: [asdict(cap) for cap in caps] for name, caps in new.budgets.items()})
         }
@@ -166,17 +182,10 @@ class RedisRegistry:
             raise NameTaken(change["name"])
         return int(version)
 
-    async def _now(self) -> int:
+    async def _now(self, key: str) -> int:
         if self._clock:
             return self._clock()
-        return int(await self._ask(time_ms(self._client)))
-
-    async def _ask(self, reply: Any) -> Any:
-        # redis-py types its replies for bytes and text at once; here all is text.
-        try:
-            return await reply
-        except (RedisError, OSError) as error:
-            raise store_unavailable(error) from None
+        return await time_ms(self._client, key)
 
 
 def _key_record(key_id: str, account: str, fields: Mapping[str, str], epoch: str) -> KeyRecord:

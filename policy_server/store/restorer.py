@@ -15,14 +15,14 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from policy_server.core.continuity import Mark, generation_of, is_other_ledger
 from policy_server.core.errors import StoreUnavailable
 from policy_server.core.ports import ArchivedEvent, ArchiveHead
 from policy_server.core.restoration import Claim, Restored
-from policy_server.store.connection import store_unavailable, time_ms
-from policy_server.store.exchange import Command
+from policy_server.store.connection import STORE_FAILURES, store_unavailable
+from policy_server.store.exchange import Command, time_ms
 from policy_server.store.images import HOLD, SORTED_SETS, Image, Ledger
 from policy_server.store.keys import ACCOUNTS, AccountKeys, account_of_key
 from policy_server.store.scripts import Reply, Run, command, newest_event, script
@@ -77,7 +77,7 @@ class RedisRestorer:
         strangers = left[len(agreed) + len(survivors) :]
         await self._set_aside(claim, known, strangers, ledger.sequence)
         await self._wipe(claim)
-        ledger.forget_gone(await self._ask(time_ms(self._client)))
+        ledger.forget_gone(await time_ms(self._client, names.record))
         await self._write(claim, ledger, head)
         return _restored(ledger, len(survivors), len(strangers))
 
@@ -143,7 +143,7 @@ class RedisRestorer:
         try:
             async for name in self._client.scan_iter(match=names.pattern, count=1_000):
                 yield name
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             raise store_unavailable(error) from None
 
     async def _write(self, claim: Claim, ledger: Ledger, head: ArchiveHead) -> None:
@@ -190,7 +190,7 @@ class RedisRestorer:
     async def _ask(self, reply: Awaitable[T]) -> T:
         try:
             return await reply
-        except (RedisError, OSError) as error:
+        except STORE_FAILURES as error:
             raise store_unavailable(error) from None
 
 

@@ -13,11 +13,11 @@ from importlib.resources import files
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from policy_server.core.continuity import Continuity, Mark
 from policy_server.core.errors import AuditBacklogFull, LedgerLost, SpendgateError, StoreUnavailable
-from policy_server.store.connection import store_unavailable
+from policy_server.store.connection import STORE_FAILURES, store_unavailable
 from policy_server.store.exchange import Command, exchange
 from policy_server.store.keys import AccountKeys
 
@@ -172,7 +172,7 @@ def command(
 ) -> Command:
     """Return the command that runs a script in the ledger of ``mark``; its events get ``tip``."""
     names = AccountKeys(run.account)
-    keys = (names.record, names.sequence, names.audit, names.archived, *run.keys)
+    keys = (names.record, names.sequence, names.audit, names.archived, *run.keys, names.absent)
     known = f"{mark.sequence} {mark.tip}"
     return ("EVALSHA", which.sha, len(keys), *keys, now, mark.epoch, known, room, tip, *run.arguments)
 
@@ -196,7 +196,7 @@ async def run_all(
     if forgotten:
         try:
             await client.script_load(which.source)
-        except RedisError as error:
+        except STORE_FAILURES as error:
             return [store_unavailable(error)] * len(commands)
         missing = [commands[index] for index in forgotten]
         again = await exchange(client, missing, replicas=replicas, is_meant=is_meant)

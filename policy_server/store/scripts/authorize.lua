@@ -54,7 +54,10 @@ end
 local attempt = tonumber(h.attempt or 0)
 
 -- Where the policy bounds repeated refusals, and the call names a run.
-local refusals, frozen_runs = KEYS[9 + #q.caps], KEYS[10 + #q.caps]
+local refusals, frozen_runs
+if q.repeated_refusals_max then
+  refusals, frozen_runs = KEYS[9 + #q.caps], KEYS[10 + #q.caps]
+end
 
 -- How long after its last refusal a run that is not frozen has its refusals counted.
 local REFUSALS_KEPT_MS = 3600 * 1000

@@ -2,7 +2,8 @@
 -- Redis would write a large number with an exponent.
 --
 -- KEYS  1 account record, 2 newest event, 3 audit stream, 4 mark of the archive;
---       a script's own follow
+--       a script's own follow, and last one that is never there: in a slot of a
+--       cluster that moves, where a script might fail half way, none is run at all
 -- ARGV  1 now in ms or 0, 2 epoch and 3 newest event that the server knows of,
 --       4 how many events may wait for the archive, or 0 for any number, 5 tip of the
 --       events that are written; a script's own follow

@@ -4,7 +4,7 @@
 --
 -- Answers the epoch and each hash as a list; status is here.
 local found = {'here', reached(), account[1] or ''}
-for i = 5, #KEYS do
+for i = 5, #KEYS - 1 do
   found[#found + 1] = redis.call('HGETALL', KEYS[i])
 end
 return found
