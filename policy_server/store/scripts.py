@@ -111,9 +111,17 @@ class Scripts:
                 is_meant=lambda: self.continuity.stores_seen == store,
             )
         )
-        return [
+        judged = [
             self._judged(run, mark, next(replies)) if isinstance(mark, Mark) else mark
             for run, mark in zip(runs, marks, strict=True)
+        ]
+        if self.continuity.stores_seen == store:
+            return judged
+        # What another store was not asked may be refused for more than that: its ledgers may lack something.
+        refused = await self._marks(runs)
+        return [
+            why if isinstance(one, StoreUnavailable) and isinstance(why, SpendgateError) else one
+            for one, why in zip(judged, refused, strict=True)
         ]
 
     async def run_one(self, name: str, run: Run, *, bounded: bool = False) -> Reply:
