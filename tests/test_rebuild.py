@@ -69,7 +69,7 @@ class Archived:
     def care(self) -> DatabaseCare:
         """What operators do with the archive."""
         server = self.world.server
-        progress = RedisArchiveProgress(self.world.redis, 1_000)
+        progress = RedisArchiveProgress(self.world.redis, server.accounts, 1_000)
         return DatabaseCare(
             *(self.database, self._key, progress, server.registry, self.world.now), backlog=self._backlog
         )
