@@ -185,7 +185,8 @@ class RedisRestorer:
         try:
             return await self._client.execute_command(*by_hash)
         except NoScriptError:
-            return await self._client.execute_command("EVAL", source, *by_hash[2:])
+            await self._client.script_load(source)
+            return await self._client.execute_command(*by_hash)
 
     async def _ask(self, reply: Awaitable[T]) -> T:
         try:
