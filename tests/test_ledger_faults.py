@@ -178,7 +178,11 @@ def test_a_failover_in_the_middle_of_a_call_is_not_a_refill() -> None:
         with calling(stack.policy_servers[0], "admin") as admin:
             # Beyond the archive there was at most the decision that nobody was told of.
             assert rebuild_what_is_lost(admin) in ([0], [1])
-        assert refusal(charge(stack, key, 1_001, "run-4")) == (429, "spend_cap_exceeded")
+        # Nothing is decided until every server has had time to look what the other Redis lacks.
+        wait_for(
+            lambda: refusal(charge(stack, key, 1_001, "run-4")) == (429, "spend_cap_exceeded"),
+            "calls are decided again",
+        )
         assert charge(stack, key, 1_000, "run-3").status_code == 200
         stack.settled(key, 10_000)
         assert stack.simulator.committed == 10_000

@@ -61,8 +61,10 @@ from spendgate.v1 import (
     vault_key_service_pb2,
 )
 
-_ENDPOINT = re.compile(r"[A-Z]{3,7} (?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~:@+=,-]+)+")
-"""A plain path: what it says is what it means to everybody, with no '..', '//' or '%' for one to resolve."""
+_ENDPOINT = re.compile(r"[A-Z]{3,7} (?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~:@+=,{}-]+)+")
+"""A plain path: what it says is what it means to everybody, with no '..', '//' or '%' for one to resolve.
+
+The sidecar sends an object's place as in ``/v1/charges/{charge}``."""
 
 _HOLD_TTL_MAX_MS = 24 * 3_600_000
 _TIME_MAX_MS = 253_402_300_799_999  # the last moment that a Timestamp can name

@@ -17,9 +17,9 @@ from policy_server.archive.drain import Drainer
 from policy_server.archive.reader import ArchiveReader
 from policy_server.archive.schema import metadata
 from policy_server.archive.signing import SigningKey
-from policy_server.archive.writer import ArchiveWriter, Tip
+from policy_server.archive.writer import ArchiveWriter, Tip, fence
 from policy_server.core.errors import ArchiveUnavailable, SpendgateError, StoreUnavailable
-from policy_server.core.ports import ArchivedEvent, ArchiveHead, Waiting
+from policy_server.core.ports import ArchivedEvent, ArchiveHead, Fence, Waiting
 from policy_server.core.types import AuditEvent, AuditFilter
 from policy_server.store.backlog import RedisBacklog
 from tests.simulation.faults import Faults
@@ -57,6 +57,7 @@ class ArchiveLink:
 
     def __init__(self, file: ArchiveFile, faults: Faults) -> None:
         self._reader = file.reader
+        self._database = file.database
         self._faults = faults
 
     async def heads(self) -> Mapping[str, ArchiveHead]:
@@ -67,6 +68,9 @@ class ArchiveLink:
 
     async def read(self, account: str, after: int, limit: int) -> list[ArchivedEvent]:
         return await self._carry_out(self._reader.read, account, after, limit)
+
+    async def fence(self, account: str, above: int) -> Fence:
+        return await self._carry_out(fence, self._database, account, above)
 
     async def page(
         self, account: str, wanted: AuditFilter, before: int | None, limit: int

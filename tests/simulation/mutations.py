@@ -16,11 +16,10 @@ from typing import Any
 from unittest import mock
 
 from policy_server.core import judging
-from policy_server.core.continuity import Continuity, continues
+from policy_server.core.continuity import Continuity
 from policy_server.core.derived_key import DerivedKey
-from policy_server.store import scripts
+from policy_server.store import restorer, scripts
 from policy_server.store.images import Ledger
-from policy_server.store.restorer import RedisRestorer
 from policy_server.store.scripts import Script, script
 from sidecar import reconciler
 from sidecar.outbox import Outbox
@@ -116,27 +115,12 @@ def _rebuild_forgets_deadlines() -> AbstractContextManager[Any]:
     return mock.patch.object(Ledger, "deadlines", property(lambda self: {}))
 
 
-@contextlib.contextmanager
-def _rebuild_reads_the_archive_only() -> Iterator[None]:
-    async def left_in_stream(self: Any, names: Any, head: Any, epoch: str) -> tuple[list[Any], list[Any]]:
-        return [], [entry async for entry in self._entries(names) if entry[0] > head.sequence]
-
-    with mock.patch.object(RedisRestorer, "_left_in_stream", left_in_stream):
-        yield
+def _rebuild_reads_the_archive_only() -> AbstractContextManager[Any]:
+    return mock.patch.object(restorer, "_following", lambda end, known, entries: [])
 
 
-def _idle_servers_learn_nothing() -> AbstractContextManager[Any]:
-    async def watch(self: Continuity) -> None:
-        if not self._consulted or self._lost:
-            await self._consult()
-        expected = dict(self._known)
-        for account, present in zip(expected, await self._marks.marks(list(expected)), strict=True):
-            if continues(expected[account], present):
-                self._lost.pop(account, None)
-            else:
-                self._lost[account] = present
-
-    return mock.patch.object(Continuity, "watch", watch)
+def _trusts_another_redis() -> AbstractContextManager[Any]:
+    return mock.patch.object(Continuity, "store_changed", lambda self: None)
 
 
 def _derived_keys_forget(name: str, nothing: Any) -> Mutation:
@@ -149,8 +133,6 @@ def _stops_with_outcomes_in_hand() -> AbstractContextManager[Any]:
 
     return mock.patch.object(Outbox, "flush", flush)
 
-
-_IS_LOST = "redis.call('HGET', account_record, 'epoch') ~= epoch or number < tonumber(ARGV[3])"
 
 MUTATIONS: dict[str, Mutation] = {
     "forgets to hold in one cap": _lua(
@@ -196,11 +178,16 @@ MUTATIONS: dict[str, Mutation] = {
     "gives a hold back twice": _lua(
         "settle", ("add(counters, 'held', -held)", "add(counters, 'held', -2 * held)")
     ),
-    "decides in another ledger": _lua("authorize", (_IS_LOST, "number < tonumber(ARGV[3])")),
-    "decides in an older ledger": _lua(
-        "authorize", (_IS_LOST, "redis.call('HGET', account_record, 'epoch') ~= epoch")
+    "decides in another ledger": _lua(
+        "authorize", ("if epoch ~= '' and account[1] ~= epoch then", "if false then")
     ),
-    "learns nothing while nobody asks": _idle_servers_learn_nothing,
+    "decides in an older ledger": _lua("authorize", ("if known_is_here == false then", "if false then")),
+    "takes another event for the one it knows": _lua(
+        "authorize",
+        ("return tip == known_tip", "return true"),
+        ("return fields[i + 1] == known_tip", "return true"),
+    ),
+    "trusts another Redis": _trusts_another_redis,
     "forgets effects in a rebuild": lambda: _rebuild_leaves_out(lambda name, field: name.startswith("hold:")),
     "forgets what is held in a rebuild": lambda: _rebuild_leaves_out(
         lambda name, field: name.startswith("count:") and field == "held"
@@ -210,7 +197,9 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "forgets deadlines in a rebuild": _rebuild_forgets_deadlines,
     "drops what only Redis still has in a rebuild": _rebuild_reads_the_archive_only,
-    "lets two rebuilds mix": _lua("restore", ("redis.call('GET', KEYS[5]) ~= ARGV[5] or ", "")),
+    "lets two rebuilds mix": _lua(
+        "write", ("if redis.call('GET', KEYS[5]) ~= ARGV[6] then", "if false then")
+    ),
     "never freezes a run": _lua("authorize", ("if times < q.repeated_refusals_max then", "if true then")),
     "lets calls pass in a frozen run": _lua(
         "authorize", ("return decided(false, 'run_frozen', frozen)", "frozen = nil")

@@ -28,7 +28,10 @@ from policy_server.store.connection import TIMEOUT_MS
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedProcess
 
-_SCRIPTS = ("authorize", "settle", "observe", "expire", "record", "administer", "unfreeze", "restore")
+_SCRIPTS = (
+    *("authorize", "settle", "observe", "expire", "record", "administer", "unfreeze"),
+    *("claim", "write", "restore"),
+)
 _ERRORS = {
     "out of memory": "OOM command not allowed when used memory > 'maxmemory'.",
     "read-only replica": "READONLY You can't write against a read only replica.",

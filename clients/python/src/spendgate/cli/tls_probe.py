@@ -30,7 +30,7 @@ class _End:
     """A server, and how this side is set up to reach it."""
 
     what: str
-    variable: str
+    variables: str
     """What the names of its settings begin with."""
     host: str
     port: int
@@ -50,7 +50,7 @@ def policy_server_problem(settings: SidecarAddress) -> Problem | None:
     host = target[1].strip("[]")
     return _problem(
         _End(
-            *("the policy server", "SPENDGATE_POLICY", host, int(target[2]), settings.policy_ca),
+            *("the policy server", "SPENDGATE_POLICY_", host, int(target[2]), settings.policy_ca),
             *(settings.policy_name or host, settings.client_cert, settings.client_key, "h2"),
         )
     )
@@ -61,7 +61,7 @@ def sidecar_problem(settings: SidecarAddress) -> Problem | None:
     host = reachable(settings.sidecar_host).strip("[]")
     return _problem(
         _End(
-            *("the sidecar", "SPENDGATE_SIDECAR", host, settings.sidecar_port, settings.sidecar_ca),
+            *("the sidecar", "SPENDGATE_SIDECAR_", host, settings.sidecar_port, settings.sidecar_ca),
             *("", settings.client_cert, settings.client_key),
         )
     )
@@ -100,7 +100,7 @@ def _between(end: _End) -> Problem | None:
             context.load_cert_chain(end.client_cert, end.client_key)
     except OSError as error:
         detail = f"a certificate file that is set here can't be used: {error.strerror or error}"
-        return Problem(detail, f"look at {end.variable}_CA, SPENDGATE_CLIENT_CERT and SPENDGATE_CLIENT_KEY")
+        return Problem(detail, f"look at {end.variables}CA, SPENDGATE_CLIENT_CERT and SPENDGATE_CLIENT_KEY")
     context.check_hostname = bool(end.name)
     with socket.create_connection((end.host, end.port), _TIMEOUT_S) as plain:
         try:
@@ -120,14 +120,14 @@ def _between(end: _End) -> Problem | None:
 def _only_there(end: _End) -> Problem:
     return Problem(
         f"{end.what} at {end.host}:{end.port} uses TLS, and this side does not",
-        f"set {end.variable}_CA to the file with the CA that its certificate is from",
+        f"set {end.variables}CA to the file with the CA that its certificate is from",
     )
 
 
 def _only_here(end: _End) -> Problem:
     return Problem(
-        f"{end.what} at {end.host}:{end.port} answers without TLS, and {end.variable}_CA asks for it here",
-        f"start it with {end.variable}_CERT and {end.variable}_KEY, or unset {end.variable}_CA here",
+        f"{end.what} at {end.host}:{end.port} answers without TLS, and {end.variables}CA asks for it here",
+        f"start it with {end.variables}CERT and {end.variables}KEY, or unset {end.variables}CA here",
     )
 
 
@@ -135,11 +135,11 @@ def _not_trusted(end: _End, error: ssl.SSLCertVerificationError) -> Problem:
     if error.verify_code in _OTHER_NAME:
         return Problem(
             f"the certificate of {end.what} is not for {end.name}",
-            f"set {end.variable}_NAME to the name in it, or give it a certificate for {end.name}",
+            f"set {end.variables}NAME to the name in it, or give it a certificate for {end.name}",
         )
     return Problem(
         f"the certificate of {end.what} is not trusted with {end.ca}: {error.verify_message}",
-        f"set {end.variable}_CA to the CA that it is from, or give it a certificate that is valid",
+        f"set {end.variables}CA to the CA that it is from, or give it a certificate that is valid",
     )
 
 
@@ -152,5 +152,5 @@ def _turned_away(end: _End) -> Problem:
     return Problem(
         f"{end.what} at {end.host}:{end.port} turns {shown} away",
         "set SPENDGATE_CLIENT_CERT and SPENDGATE_CLIENT_KEY to a certificate from its "
-        f"{end.variable}_CLIENT_CA",
+        f"{end.variables}CLIENT_CA",
     )
