@@ -491,6 +491,12 @@ def _named(name: str) -> Span:
     return owner, cap, span
 
 
+def _is_of_derived_key(span: Span) -> bool:
+    """Whether it counts each object by itself, which `tests/test_derived_keys.py` has a model of."""
+    owner, _, derived = span[0].partition(":")
+    return owner != "budget" and bool(derived)
+
+
 def _counters_are_what_the_trail_tells(past: _Past) -> None:
     recount = _Recount()
     for event in past.events:
@@ -504,8 +510,8 @@ def _counters_are_what_the_trail_tells(past: _Past) -> None:
             recount.end(event)
     spans = recount.settled.keys() | recount.held.keys()
     told = {span: (recount.settled[span], recount.held[span]) for span in spans}
-    told = {span: pair for span, pair in told.items() if pair != (0, 0)}
-    counted = _counters(past)
+    told = {span: pair for span, pair in told.items() if pair != (0, 0) and not _is_of_derived_key(span)}
+    counted = {span: pair for span, pair in _counters(past).items() if not _is_of_derived_key(span)}
     if told != counted:
         differ = {span: (counted.get(span), told.get(span)) for span in counted.keys() | told.keys()}
         differ = {span: pair for span, pair in sorted(differ.items()) if pair[0] != pair[1]}
