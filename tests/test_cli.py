@@ -69,15 +69,17 @@ class Answer:
 
 
 class Operator:
-    """Runs the command against one policy server."""
+    """Runs the command against one policy server: where there are ``commands``, as they do."""
 
-    def __init__(self, folder: Path, settings: dict[str, str], commands: CommandServer) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], commands: CommandServer | None = None) -> None:
         self.folder = folder
         self.environment = clean_environment() | settings
         self.account = settings.get("SPENDGATE_ACCOUNT", "default")
         self._commands = commands
 
     def __call__(self, *arguments: str, stdin: str = "", **settings: str) -> Answer:
+        if self._commands is None:
+            return self.anew(*arguments, stdin=stdin, **settings)
         return Answer(*self._commands.run(arguments, self.folder, self.environment | settings, stdin))
 
     def anew(self, *arguments: str, stdin: str = "", **settings: str) -> Answer:
@@ -546,7 +548,8 @@ def test_an_empty_path_is_refused(nowhere: Operator, command: tuple[str, ...], n
     """It is not the working directory, and no certificate that somebody wanted asked for is left out."""
     answer = nowhere(*command, **{f"SPENDGATE_{name}": ""})
     assert answer.code != 0
-    assert f"{name.lower()}: Value error, is empty; leave it unset, or name a file" in answer.error
+    assert "is empty; leave it unset, or name a file" in answer.error
+    assert f"SPENDGATE_{name}" in answer.error
 
 
 def test_the_command_alone_shows_its_help(nowhere: Operator) -> None:
@@ -584,7 +587,7 @@ def test_servers_get_their_arguments_unchanged(nowhere: Operator) -> None:
     assert "--allow-volatile" in answer.out
     wrong = nowhere("policy-server", "--policy-port", "x", SPENDGATE_REDIS_URL="unix:///none")
     assert wrong.code != 0
-    assert "policy_port" in wrong.error
+    assert "--policy-port" in wrong.error
 
 
 # --- doctor ------------------------------------------------------------------------
@@ -851,7 +854,7 @@ def test_up_tells_which_ports_the_system_chose(up: Operator) -> None:
     [
         ((), {"SPENDGATE_STRIPE_API_BASE": "http://127.0.0.1:9"}, 2, "but STRIPE_SECRET_KEY is not"),
         ((), {"TWILIO_AUTH_TOKEN": "secret@"}, 2, "set both TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"),
-        (("--sidecar-port", "-1"), {}, 2, "sidecar_port: Input should be greater than"),
+        (("--sidecar-port", "-1"), {}, 2, "--sidecar-port: Input should be greater than"),
         (("--policy-port", "8787", "--sidecar-port", "8787"), {}, 2, "must be three different ports"),
         (("--data-dir", "x" * 120), {}, 1, "choose a shorter --data-dir"),
         (("--redis-url", "redis://:secret@127.0.0.1:1"), {}, 1, "Redis does not answer"),

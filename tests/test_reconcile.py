@@ -132,7 +132,7 @@ def nothing_is_sent_late() -> Iterator[None]:
         yield
 
 
-def reconcile(stack: Stack, key: VaultKey, *, wait: bool = False, times: int = 1) -> Answer:
+def reconcile(stack: Stack, key: VaultKey, *, wait: bool = False, times: int = 1, **settings: str) -> Answer:
     """Look once for the account of a key, as ``spendgate reconcile`` does, and in no other process.
 
     With ``wait``, once more when what is not there counts; ``times`` as often at once.
@@ -145,12 +145,13 @@ def reconcile(stack: Stack, key: VaultKey, *, wait: bool = False, times: int = 1
         "reconcile_reads_per_s": 20,
         "account": key.account,
         "wait": wait,
+        **settings,
     }
     # Shorter than anybody may set it: nothing of these tests is ever late.
-    settings = ReconcileOptions(**options).model_copy(update={"reconcile_quiet_s": QUIET_S})
+    hurried = ReconcileOptions(**options).model_copy(update={"reconcile_quiet_s": QUIET_S})
 
     async def all_at_once() -> list[Report]:
-        return await asyncio.gather(*(reconcile_once(settings) for _ in range(times)))
+        return await asyncio.gather(*(reconcile_once(hurried) for _ in range(times)))
 
     reports = asyncio.run(all_at_once())
     told = as_json(reports[0])

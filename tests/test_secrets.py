@@ -39,10 +39,10 @@ ACCOUNT = f"AC{secrets.token_hex(16)}"
 SIDECAR_THAT_CRASHES = """
 from sidecar import gate, upstream
 send, decide = upstream.Upstream.send, gate.Gate._decide
-async def fail(self, request):
+async def fail(self, request, **more):
     if b"crash" in bytes(request.body or b""):
         raise RuntimeError(request, self)
-    return await send(self, request)
+    return await send(self, request, **more)
 async def fail_to_decide(self, call, vault_key, run_id, step):
     if run_id == "crash-early":
         raise RuntimeError(call, self, self._decisions)

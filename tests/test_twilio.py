@@ -533,7 +533,7 @@ def test_twilio_works_without_stripe() -> None:
         ({"TWILIO_AUTH_TOKEN": TOKEN}, "set both TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"),
         (
             {"TWILIO_ACCOUNT_SID": TOKEN, "TWILIO_AUTH_TOKEN": TOKEN},
-            "TWILIO_ACCOUNT_SID: String should match",
+            "TWILIO_ACCOUNT_SID (--twilio-account-sid): String should match",
         ),
     ],
 )
