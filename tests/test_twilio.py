@@ -21,7 +21,7 @@ from sidecar.twilio.endpoints import ENDPOINTS
 from sidecar.twilio.prices import price_of
 from sidecar.twilio.vendor import Twilio
 from sidecar.vendor import Call, Failed, Money, Seen, Succeeded, Unclear
-from spendgate.v1 import policy_pb2
+from spendgate.v1 import audit_service_pb2, policy_pb2
 from tests.processes import Process, redis_process, temporary_folder, wait_for
 from tests.stack import CHARGE, Stack, VaultKey, cap, running_stack
 from tests.test_reconcile import reconcile
@@ -340,7 +340,8 @@ def test_reconciling_counts_the_prices_that_nobody_looked_at(stack: Stack, twili
         "twilio_auth_token": TOKEN,
         "twilio_api_base": twilio.origin,
     }
-    stack.settled(key, 0)
+    settlement = audit_service_pb2.AUDIT_EVENT_KIND_SETTLEMENT
+    wait_for(lambda: len(stack.events(key, kind=settlement)) == 3, "every outcome is counted")
     answer = reconcile(stack, key, **credentials)
     assert (answer.report["settled_authorizations"], answer.report["settled_missing"]) == (3, [])
     assert [one["object_id"] for one in answer.report["prices_counted"]] == sorted(sids[:2])
