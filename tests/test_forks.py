@@ -7,6 +7,7 @@ replica does that lacks the newest writes.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from policy_server.store.connection import connect
 from policy_server.store.marks import RedisMarks
 from tests.processes import temporary_folder
 from tests.test_rebuild import Archived
-from tests.world import key_id, usd
+from tests.world import Server, key_id, usd
 
 
 class Replica:
@@ -75,30 +76,9 @@ async def test_a_ledger_that_went_on_without_an_event_is_closed(archived: Archiv
     assert await world.count(key) == (0, 31)
 
 
-async def test_what_the_archive_has_and_the_store_has_not_is_noticed(archived: Archived, redis: str) -> None:
-    """The lost decision was archived, and B has gone on past it: B's next look closes the ledger."""
+async def gone_on(archived: Archived, redis: str, b: Server) -> str:
+    """A key of which 60 are archived that Redis has lost, while B has allowed 20 in their place."""
     world, replica = archived.world, Replica(redis)
-    b = world.second_server()
-    key = await world.key(usd(100))
-    await world.ask(key, 10, "first", server=b)
-    replica.catch_up()
-    await world.ask(key, 60, "lost")
-    archived.drain()
-    replica.take_over()
-    await world.ask(key, 20, "in its place", server=b)
-    await world.ask(key, 1, "after it", server=b)
-
-    await b.continuity.watch()
-    with pytest.raises(LedgerLost):
-        await world.ask(key, 1, "more", server=b)
-    with pytest.raises(LedgerLost):
-        await world.ask(key, 1, "fresh", server=world.second_server())
-
-
-async def test_a_fresh_server_sees_that_the_archived_event_is_another(archived: Archived, redis: str) -> None:
-    """A ledger as long as the archive's, but another one from some event on, is none to decide in."""
-    world, replica = archived.world, Replica(redis)
-    b = world.second_server()
     key = await world.key(usd(100))
     await world.ask(key, 10, "first", server=b)
     replica.catch_up()
@@ -106,10 +86,62 @@ async def test_a_fresh_server_sees_that_the_archived_event_is_another(archived: 
     archived.drain()
     replica.take_over()
     assert (await world.ask(key, 20, "in its place", server=b)).allowed
+    return key
+
+
+async def test_what_the_archive_has_and_the_store_has_not_is_noticed(archived: Archived, redis: str) -> None:
+    """B has gone on past what was archived: its next look closes the ledger; a rebuild has the archived."""
+    world = archived.world
+    b = world.second_server()
+    key = await gone_on(archived, redis, b)
+    await world.ask(key, 1, "after it", server=b)
+
+    await b.continuity.watch()
+    with pytest.raises(LedgerLost):
+        await world.ask(key, 1, "more", server=b)
+    with pytest.raises(LedgerLost):
+        await world.ask(key, 1, "fresh", server=world.second_server())
+    world.server = b
+    assert (await archived.rebuild()).restored.set_aside > 0
+    assert await world.count(key) == (0, 70)
+
+
+async def test_a_fresh_server_sees_that_the_archived_event_is_another(archived: Archived, redis: str) -> None:
+    """A ledger as long as the archive's, but another one from some event on, is none to decide in."""
+    world = archived.world
+    b = world.second_server()
+    key = await gone_on(archived, redis, b)
     with pytest.raises(LedgerLost):
         await world.ask(key, 1, "fresh", server=world.second_server())
     with pytest.raises(LedgerLost):
         await world.ask(key, 1, "more", server=b)
+
+
+@pytest.mark.parametrize("on_record", [True, False], ids=["archived", "nowhere"])
+async def test_a_server_that_was_away_goes_by_the_archive(archived: Archived, on_record: bool) -> None:
+    """What it knows of is gone from Redis: it decides again if the archive has that very event."""
+    world = archived.world
+    away = world.second_server()
+    key = await world.key(usd(100))
+    await world.ask(key, 10, "first", server=away)
+    if not on_record:
+        known = await away.continuity.known("default")
+        away.continuity._known["default"] = replace(known, tip="of another")
+    for run in ("a", "b", "c"):
+        await world.ask(key, 1, run)
+    archived.drain()
+    await world.redis.xtrim("spendgate:{default}:audit", maxlen=1, approximate=False)
+
+    with pytest.raises(StoreUnavailable, match="was away for long"):
+        await world.ask(key, 1, "again", server=away)
+    await away.continuity.watch()
+    await away.continuity.watch()
+    if on_record:
+        assert (await world.ask(key, 1, "again", server=away)).allowed
+        assert away.continuity.is_usable
+    else:
+        with pytest.raises(StoreUnavailable, match="was away for long"):
+            await world.ask(key, 1, "again", server=away)
 
 
 async def test_a_ledger_that_was_closed_gets_no_new_name(archived: Archived, redis: str) -> None:

@@ -225,17 +225,17 @@ class Continuity:
             }
             for account, told in self._archived.items():
                 known = self._known.get(account)
-                if known is None or _is_later(told, known):
-                    self._known[account] = told
+                if known is None or (
+                    _is_later(told, known) and await self._comes_after(account, known, told)
+                ):
+                    self.adopt(account, told)
             self._consulted = True
             return heads
 
     async def _look(self) -> None:
         expected = list(self._known.items())  # before the store is read: what is known may grow meanwhile
         for (account, known), found in zip(expected, await self._marks.look(expected), strict=True):
-            if found.goes_on is None and await self._is_archived(account, known):
-                self.saw(account, found.present)
-            elif found.goes_on:
+            if found.goes_on or (found.goes_on is None and await self._is_archived(account, known)):
                 self.saw(account, found.present)
                 if self._lost.pop(account, None):
                     log.warning("the ledger of account %s is there again", account)
@@ -244,10 +244,21 @@ class Continuity:
                 log.error("%s", _what_is_wrong(account, known, found.present))
         await self._compare_with_archive()
 
+    async def _comes_after(self, account: str, known: Mark, told: Mark) -> bool:
+        """Tell whether what the archive has of a ledger goes on from what is known, and not in its place."""
+        if told.epoch != known.epoch or not known.tip:
+            return True
+        return await self._tip_in_archive(account, known.sequence) in {None, known.tip}
+
+    async def _tip_in_archive(self, account: str, sequence: int) -> str | None:
+        """Return the tip of an archived event; None when there is none of that number."""
+        events = await self._trails.read(account, sequence - 1, 1)
+        there = [event for event in events if event.sequence == sequence]
+        return there[0].fields.get("tip", "") if there else None
+
     async def _is_archived(self, account: str, known: Mark) -> bool:
         """Tell whether the archive has the very event that is known, and the store has the archive's end."""
-        events = await self._trails.read(account, known.sequence - 1, 1)
-        if not events or events[0].sequence != known.sequence or events[0].fields.get("tip") != known.tip:
+        if await self._tip_in_archive(account, known.sequence) != known.tip:
             return False
         end = self._archived.get(account)
         return end is not None and (await self._marks.look([(account, end)]))[0].goes_on is True
