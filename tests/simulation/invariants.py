@@ -136,23 +136,6 @@ class _Rules:
             case _:
                 return self
 
-    @property
-    def unpromised(self) -> set[str]:
-        """What may be done twice, because it was lost for good that it was done, and how.
-
-        The vendor forgets within a day, and does not know that an attempt that never reached it was given
-        up for another one.
-        """
-        given_up = {event.get("authorization_id") for event in self.lost if event.get("state") == "released"}
-        begun = {event.attempt for event in self.lost if event.begins}
-        found, first = set(), {}
-        for post in self.posts:
-            attempt, label = _attempt(post.idempotency_key), _label(post)
-            late = post.time - first.setdefault(label, post.time) > _VENDOR_FORGETS_S
-            if attempt[0] in given_up or (attempt in begun and late):
-                found.add(label)
-        return found
-
     def spans(self, event: Event) -> list[tuple[Span, Cap]]:
         key_id, refund = event.get("vault_key_id"), event.get("endpoint") == REFUNDS
         policy = self.policies[key_id]

@@ -204,24 +204,6 @@ local function keep_exposure(x, retention_ms)
   end
 end
 
--- Fails, before anything is changed, when a key is not here: a slot of a cluster
--- that moves has keys in two places. `xs` are exposures.
-local function must_be_here(keys, xs)
-  for _, x in ipairs(xs) do
-    for _, booking in ipairs(x.bookings) do
-      for _, counter in ipairs(booking.counters) do
-        keys[#keys + 1] = counter
-      end
-    end
-    for counter in pairs(x.sealed) do
-      keys[#keys + 1] = counter
-    end
-  end
-  if #keys > 0 then
-    redis.call('EXISTS', unpack(keys))
-  end
-end
-
 local function set_anew(x)
   x.changes = text((x.changes or 0) + 1)
 end

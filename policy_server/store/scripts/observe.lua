@@ -14,7 +14,6 @@ local total = math.max(0, tonumber(o.amount) - tonumber(x.restored or 0))
 if #x.bookings == 0 or x.currency ~= o.currency or total == x.total then
   return {'same', reached()}
 end
-must_be_here({}, {x})
 -- Of a call that nobody could price, the amount is only known now.
 local overrun = total > x.total and x.unpriced ~= '1'
 if total > x.total then

@@ -57,19 +57,6 @@ for counter in pairs(sealed) do
 end
 table.sort(sealed_counters)
 local links = h.links and cjson.decode(h.links) or {}
-do
-  local keys, xs = {unpack(counters)}, {x}
-  for _, counter in ipairs(sealed_counters) do
-    keys[#keys + 1] = counter
-  end
-  if h.object_id ~= '' then
-    keys[#keys + 1] = s.exposure_prefix .. h.object_id
-  end
-  for _, link in ipairs(links) do
-    xs[#xs + 1] = read_exposure(s.exposure_prefix .. link.object)
-  end
-  must_be_here(keys, xs)
-end
 local said = s.amount and s.currency == h.currency
 
 -- Ends this step of the object that the call named.
